@@ -1,0 +1,1 @@
+"""Questions asked of runs: collapse, theory, figures, reports. Imports ecosystem, never the reverse."""

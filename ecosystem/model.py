@@ -1,0 +1,148 @@
+"""The Mesa model: providers that share a corpus, one round at a time."""
+
+import inspect
+from typing import Any
+
+import mesa
+import numpy as np
+
+from ecosystem.agents import Provider
+from ecosystem.corpus import Corpus
+from ecosystem.generative import Categorical
+from ecosystem.mixing import Mixing
+from ecosystem.randomness import Decision, Streams, sample
+from ecosystem.recording import collector, measure
+from ecosystem.scenario import Scenario
+from ecosystem.schedules import Schedule
+from ecosystem.types import Floats
+
+
+class Ecosystem(mesa.Model):
+    """A population of providers that train on each other's output and on human data.
+
+    One `step` is one round (Marchi et al., arXiv:2404.02325, extended to a population):
+
+    1. publish: provider j draws B_j items from τ_{T_j}(Θ_j) and puts them into the corpus;
+    2. mix: provider i gathers m_i items, each human with probability λ_i, else written by provider j
+       with probability W_ij (`ecosystem.mixing.Mixing`);
+    3. retrain: Θ_i ← Θ_i + a_i(k) (freq_i − Θ_i).
+
+    All providers act at once on last round's Θ.
+
+    Parameters
+    ----------
+    scenario : Scenario, optional
+        What to run; `Scenario()` by default.
+    rng : int, optional
+        Seed, as Mesa's tools pass it; replaces the scenario's.
+    replicate : int, optional
+        Which independent repetition of the scenario this is; 0 by default.
+    **settings
+        Settings that replace those of the scenario, so that Mesa's batch runs and sliders work.
+
+    Attributes
+    ----------
+    config : Scenario
+        The scenario (Mesa keeps the name ``scenario`` for itself).
+    round : int
+        Rounds done.
+    providers : list of Provider
+        In the order of every array per provider.
+    corpus : Corpus
+        What has been published.
+    G : networkx graph
+        The sharing graph.
+    sharing : scipy.sparse.csr_array, shape (N, N)
+        W.
+    human : ndarray, shape (V,)
+        The law of human data h.
+    labels : tuple of str, or None
+        What each output is, where the human source knows.
+    measured : Measurement
+        The metrics of the last recorded round.
+    datacollector : mesa.DataCollector
+        All recorded rounds.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | None = None,
+        *,
+        rng: int | None = None,
+        replicate: int | None = None,
+        **settings: Any,
+    ) -> None:
+        changes = {name: value for name, value in settings.items() if value is not None}
+        if rng is not None:
+            changes["seed"] = rng
+        config = scenario or Scenario()
+        if changes:
+            config = config.replace(**changes)
+        super().__init__(rng=config.seed)
+        self.config = config
+        self.streams = Streams(config.seed, replicate or 0)
+        self.schedule = Schedule.parse(config.schedule)
+        self.human = config.source.law
+        self.labels = config.source.labels
+        self.G = config.graph
+        self.sharing = config.W
+        rows = zip(self.sharing.indptr, self.sharing.indptr[1:], strict=False)
+        self.sources = [(self.sharing.indices[a:b], self.sharing.data[a:b]) for a, b in rows]
+        self.mixing = Mixing(np.cumsum(self.human), config.with_replacement, self.streams)
+        n = len(self.sources)
+        self.corpus = Corpus(config.corpus_rounds, human_items=n * config.pretraining_size)
+        self.round = 0
+        self.providers = [Provider(self, index, self._pretrained(index)) for index in range(n)]
+        _release(self)
+        self.measured = measure(self, before=self.distributions)
+        self.datacollector = collector(self.measured)
+        self.datacollector.collect(self)
+
+    def step(self) -> None:
+        """Run one round."""
+        before = self.distributions
+        self.round += 1
+        for provider in self.providers:
+            provider.publish()
+        batches = [provider.mix() for provider in self.providers]
+        for provider, batch in zip(self.providers, batches, strict=True):
+            provider.retrain(batch)
+        if self.round % self.config.record_every == 0 or self.round == self.config.rounds:
+            self.measured = measure(self, before)
+            self.datacollector.collect(self)
+        self.running = self.round < self.config.rounds
+
+    @property
+    def distributions(self) -> Floats:
+        """Θ of every provider, a new array of shape (N, V)."""
+        return np.stack([provider.generative_model.distribution for provider in self.providers])
+
+    def _pretrained(self, index: int) -> Categorical:
+        config = self.config
+        if not isinstance(config.initial, str):
+            theta = np.atleast_2d(config.initial)[index if config.initial.ndim == 2 else 0]
+            theta = theta / theta.sum()
+        elif config.initial == "human":
+            theta = self.human
+        else:
+            random = self.streams.generator(Decision.INITIAL, provider=index)
+            items = sample(np.cumsum(self.human), random.random(config.pretraining_size))
+            theta = np.bincount(items, minlength=self.human.size) / config.pretraining_size
+        return Categorical(theta, config.top_k, config.top_p)
+
+
+def _release(model: mesa.Model) -> None:
+    """Let a finished model be freed: Mesa before 3.4.2 keeps every model alive through a table of ids."""
+    getattr(mesa.Agent, "_ids", {}).pop(model, None)
+
+
+# What Mesa's batch runner and sliders read: one keyword per setting. They look for explicit names, and
+# take a parameter called ``scenario`` for one of their own.
+Ecosystem.__init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    + [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in ("rng", "replicate", *Scenario.model_fields)
+        if name != "seed"
+    ]
+)

@@ -1,0 +1,307 @@
+"""`run` a scenario and get a `Trajectory`: tables, final distributions, provenance; saved and loaded."""
+
+import json
+import os
+import pickle
+import platform
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ecosystem.errors import InputError
+from ecosystem.model import Ecosystem
+from ecosystem.recording import tables
+from ecosystem.scenario import Scenario
+from ecosystem.types import Floats
+
+_LIBRARIES = ("ecosystem", "mesa", "numpy", "networkx", "scipy", "pandas")
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """What a run returns.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What was run.
+    table : pandas.DataFrame
+        Tidy: replicate, round, provider, then one column per metric (`ecosystem.metrics`).
+    population : pandas.DataFrame
+        Tidy: replicate, round, then one column per metric of the population.
+    final : ndarray, shape (replicates, N, V)
+        Θ after the last round.
+    human : ndarray, shape (V,)
+        The law of human data.
+    labels : tuple of str, or None
+        What each output is, where the human source knows.
+    provenance : dict
+        Scenario digest, seed, replicates, rounds done, versions, time, origin of the human data.
+    unfinished : bytes or None
+        After Ctrl-C, the state from which ``run(..., resume=trajectory)`` goes on.
+    """
+
+    scenario: Scenario
+    table: pd.DataFrame
+    population: pd.DataFrame
+    final: Floats
+    human: Floats
+    labels: tuple[str, ...] | None
+    provenance: dict[str, Any]
+    unfinished: bytes | None = field(default=None, repr=False)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every replicate ran to its last round."""
+        return self.provenance["complete"]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Trajectory)
+            and self.scenario == other.scenario
+            and self.table.equals(other.table)
+            and self.population.equals(other.population)
+            and np.array_equal(self.final, other.final)
+            and np.array_equal(self.human, other.human)
+            and self.labels == other.labels
+            and self.provenance == other.provenance
+            and self.unfinished == other.unfinished
+        )
+
+    def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> Path:
+        """Save as a folder that is there whole or not at all.
+
+        Parameters
+        ----------
+        folder : path
+            Must not exist yet, or hold the earlier, interrupted part of this run, which is replaced.
+        figures : mapping of name to matplotlib Figure, optional
+            Saved as NAME.png and NAME.svg.
+
+        Returns
+        -------
+        Path
+            The folder, holding scenario.toml, provenance.json, table.parquet, population.parquet,
+            outputs.parquet, final.npy and the figures.
+
+        Raises
+        ------
+        InputError
+            If the folder holds anything else.
+        """
+        with whole_folder(folder) as target:
+            self.write(target, figures)
+        return Path(folder)
+
+    def write(self, folder: Path, figures: Mapping[str, Any] | None = None) -> None:
+        """Write the files of `save` into an existing folder, without its all-or-nothing promise."""
+        self.scenario.to_toml(folder / "scenario.toml")
+        (folder / "provenance.json").write_text(json.dumps(self.provenance, indent=2), encoding="utf-8")
+        self.table.to_parquet(folder / "table.parquet")
+        self.population.to_parquet(folder / "population.parquet")
+        outputs = pd.DataFrame({"human": self.human})
+        if self.labels is not None:
+            outputs.insert(0, "output", list(self.labels))
+        outputs.to_parquet(folder / "outputs.parquet")
+        np.save(folder / "final.npy", self.final)
+        if self.unfinished is not None:
+            (folder / "unfinished.pickle").write_bytes(self.unfinished)
+        for name, figure in (figures or {}).items():
+            figure.savefig(folder / f"{name}.png")
+            figure.savefig(folder / f"{name}.svg")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Trajectory":
+        """Read a saved run back, equal to the one saved; raise `InputError` if the folder holds none."""
+        folder = Path(folder)
+        if not (folder / "provenance.json").is_file():
+            raise InputError(f"{folder} holds no saved run; give a folder that a run was saved to")
+        outputs = pd.read_parquet(folder / "outputs.parquet")
+        unfinished = folder / "unfinished.pickle"
+        return cls(
+            scenario=Scenario.recorded(folder / "scenario.toml"),
+            table=pd.read_parquet(folder / "table.parquet"),
+            population=pd.read_parquet(folder / "population.parquet"),
+            final=np.load(folder / "final.npy"),
+            human=outputs["human"].to_numpy(),
+            labels=tuple(outputs["output"]) if "output" in outputs else None,
+            provenance=json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
+            unfinished=unfinished.read_bytes() if unfinished.is_file() else None,
+        )
+
+
+def run(
+    scenario: Scenario,
+    replicates: int = 1,
+    *,
+    progress: bool = False,
+    resume: Trajectory | None = None,
+) -> Trajectory:
+    """Run a scenario to its last round, several times over.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What to run. The sharing graph is the same in every replicate; all else is drawn anew.
+    replicates : int
+        Independent repetitions, 1 or more. Replicate r is the same whatever their number.
+    progress : bool
+        Whether to show a progress bar.
+    resume : Trajectory, optional
+        The result of an interrupted run of the same scenario, to go on from: the outcome is the same,
+        bit for bit, as without the interruption.
+
+    Returns
+    -------
+    Trajectory
+        After Ctrl-C, the results so far (``trajectory.complete`` is False).
+
+    Raises
+    ------
+    InputError
+        If ``replicates`` is not a positive whole number, or ``resume`` is of another scenario.
+    """
+    if not isinstance(replicates, int) or isinstance(replicates, bool) or replicates < 1:
+        raise InputError(f"replicates = {replicates!r}: allowed: a whole number, 1 or more")
+    if resume is not None and resume.scenario != scenario:
+        raise InputError("resume: the run to go on from is of another scenario; give the same scenario")
+    started, clock = datetime.now(UTC), time.perf_counter()
+    parts: list[tuple[pd.DataFrame, pd.DataFrame, Floats]] = []
+    rounds_done: list[int] = []
+    eco: Ecosystem | None = None
+    stopped: Ecosystem | None = None
+    if resume is not None:
+        keep = [r for r, done in enumerate(resume.provenance["rounds_done"]) if done == scenario.rounds]
+        for replicate in keep[:replicates]:
+            parts.append(
+                (
+                    resume.table[resume.table["replicate"] == replicate],
+                    resume.population[resume.population["replicate"] == replicate],
+                    resume.final[replicate],
+                )
+            )
+            rounds_done.append(scenario.rounds)
+        if resume.unfinished is not None and len(parts) < replicates:
+            eco = pickle.loads(resume.unfinished)
+    done = len(parts) * scenario.rounds + (eco.round if eco else 0)
+    with (
+        _interrupted_between_rounds() as interrupted,
+        tqdm(
+            total=replicates * scenario.rounds, initial=done, unit="round", disable=not progress, leave=False
+        ) as bar,
+    ):
+        while len(parts) < replicates and not (parts and interrupted()):
+            eco = eco or Ecosystem(scenario, replicate=len(parts))
+            while eco.running and not interrupted():
+                eco.step()
+                bar.update()
+            parts.append((*tables(eco, len(parts)), eco.distributions))
+            rounds_done.append(eco.round)
+            stopped = eco if eco.running else None
+            eco = None
+    complete = len(parts) == replicates and rounds_done[-1] == scenario.rounds
+    provenance = {
+        "scenario": scenario.digest,
+        "seed": scenario.seed,
+        "replicates": replicates,
+        "rounds_done": rounds_done,
+        "complete": complete,
+        "engine": "agents",
+        "human": scenario.source.origin,
+        "versions": {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+        "platform": platform.platform(),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - clock, 3),
+    }
+    providers, population, final = zip(*parts, strict=True)
+    return Trajectory(
+        scenario=scenario,
+        table=pd.concat(providers, ignore_index=True),
+        population=pd.concat(population, ignore_index=True),
+        final=np.stack(final),
+        human=scenario.source.law,
+        labels=scenario.source.labels,
+        provenance=provenance,
+        unfinished=pickle.dumps(stopped) if not complete and stopped else None,
+    )
+
+
+@contextmanager
+def _interrupted_between_rounds() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C ask for a stop after the current round; a second Ctrl-C stops at once.
+
+    Outside the main thread, where Python delivers no signals, the answer is always no.
+    """
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def check_vacant(folder: str | os.PathLike[str], resumed: bool = False) -> None:
+    """Raise `InputError` unless a folder can be made at this place.
+
+    Raises
+    ------
+    InputError
+        If something is there already: anything but an empty folder or, with ``resumed``, an
+        interrupted run; or if the folder above it is not there or cannot be written to.
+    """
+    path = Path(folder)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it, or save elsewhere")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: the folder {path.parent} cannot be written to; save elsewhere")
+    if path.is_dir() and (not any(path.iterdir()) or resumed):
+        return
+    if path.exists():
+        raise InputError(f"{path} is already there; choose another place, or remove it")
+
+
+@contextmanager
+def whole_folder(folder: str | os.PathLike[str], replace: bool = False) -> Iterator[Path]:
+    """Yield a folder under a temporary name that is renamed at the end: it appears whole or not at all.
+
+    With ``replace``, a folder that is already there is moved aside first and removed afterwards.
+    """
+    path = Path(folder)
+    check_vacant(path, resumed=replace)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        inner = temporary / path.name
+        inner.mkdir()
+        yield inner
+        for file in inner.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        if replace and path.exists():
+            os.replace(path, temporary / "replaced")
+        os.replace(inner, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
