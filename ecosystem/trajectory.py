@@ -200,7 +200,12 @@ def run(
     with (
         _interrupted_between_rounds() as interrupted,
         tqdm(
-            total=replicates * scenario.rounds, initial=done, unit="round", disable=not progress, leave=False
+            total=replicates * scenario.rounds,
+            initial=done,
+            unit="round",
+            disable=not progress,
+            leave=False,
+            mininterval=0.5,
         ) as bar,
     ):
         while len(parts) < replicates and not (parts and interrupted()):

@@ -1,0 +1,164 @@
+"""The command line: ``ecosystem run`` and ``ecosystem settings``.
+
+Libraries are imported inside the commands, so that ``ecosystem --help`` answers at once.
+"""
+
+import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ecosystem import Scenario, Trajectory
+
+
+class _Mistake(click.ClickException):
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        from ecosystem.errors import InputError
+
+        try:
+            return super().invoke(context)
+        except InputError as error:
+            raise _Mistake(str(error)) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ecosystem")
+def main() -> None:
+    """Simulate what happens to generative models when they train on each other's output."""
+
+
+@main.command()
+@click.argument("scenario", required=False, type=click.Path(path_type=Path))
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting; repeatable.")
+@click.option("--replicates", type=click.IntRange(min=1), help="Independent repetitions.  [default: 4]")
+@click.option("--seed", type=int, help="Seed of all random streams.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/run-TIME]"
+)
+@click.option(
+    "--alone/--no-alone",
+    default=None,
+    help="Also run one provider by itself.  [default: in the main job only]",
+)
+@click.option("--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run's folder.")
+def run(
+    scenario: Path | None,
+    changes: tuple[str, ...],
+    replicates: int | None,
+    seed: int | None,
+    out: Path | None,
+    alone: bool | None,
+    resume: Path | None,
+) -> None:
+    """Run a SCENARIO (a TOML file; `ecosystem settings` lists what it may hold).
+
+    Without SCENARIO it runs the main job: 34 providers on a real social network, trained on real
+    English word counts, beside the same model alone.
+    """
+    from ecosystem import InputError, Trajectory
+    from ecosystem.trajectory import check_vacant
+
+    if resume is not None:
+        if scenario or changes or seed is not None or out or alone is not None:
+            raise InputError("--resume goes on with a run as it was; the only other option is --replicates")
+        earlier = Trajectory.load(resume)
+        _run(
+            earlier.scenario,
+            replicates or earlier.provenance["replicates"],
+            resume,
+            earlier.provenance.get("beside") == "alone",
+            earlier,
+        )
+        return
+    config = _scenario(scenario, changes, seed)
+    if out is None:
+        out = Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}"
+        out.parent.mkdir(exist_ok=True)
+    check_vacant(out)
+    _run(config, replicates or 4, out, alone if alone is not None else scenario is None)
+
+
+def _scenario(file: Path | None, changes: tuple[str, ...], seed: int | None) -> "Scenario":
+    from ecosystem import Scenario
+    from ecosystem.scenario import parse_setting
+
+    settings = dict(parse_setting(change) for change in changes)
+    if seed is not None:
+        settings["seed"] = seed
+    return Scenario.from_toml(file or Path(__file__).with_name("main_job.toml"), **settings)
+
+
+def _run(
+    config: "Scenario", replicates: int, out: Path, alone: bool, earlier: "Trajectory | None" = None
+) -> None:
+    """Run a scenario, and one provider by itself if asked; save and say what came out."""
+    from analysis.figures import run_figure
+    from analysis.report import sentence, summary
+    from ecosystem import Trajectory
+    from ecosystem import run as run_scenario
+    from ecosystem.trajectory import whole_folder
+
+    plans = {_label(config): config}
+    if alone:
+        plans["one alone"] = alone_of(config)
+    saved_alone = out / "alone"
+    done: list[Trajectory | None] = [
+        earlier,
+        Trajectory.load(saved_alone) if earlier and saved_alone.is_dir() else None,
+    ]
+    runs: dict[str, Trajectory] = {}
+    for (label, plan), before in zip(plans.items(), done, strict=False):
+        click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds", err=True)
+        result = run_scenario(plan, replicates, progress=True, resume=before)
+        if alone and not runs:
+            result = replace(result, provenance=result.provenance | {"beside": "alone"})
+        runs[label] = result
+        if not result.complete:
+            break
+    trajectory, *beside = runs.values()
+    table = summary(runs).to_string()
+    with whole_folder(out, replace=earlier is not None) as folder:
+        trajectory.write(folder, {"run": run_figure(runs)})
+        for other in beside:
+            (folder / "alone").mkdir()
+            other.write(folder / "alone")
+        (folder / "summary.txt").write_text(f"{sentence(runs)}\n\n{table}\n", encoding="utf-8")
+    click.echo(f"\n{table}\n\n{sentence(runs)}\nsaved to {out}; look at {out / 'run.png'}")
+    if not all(result.complete for result in runs.values()) or len(runs) < len(plans):
+        click.echo(f"interrupted; go on with: ecosystem run --resume {out}", err=True)
+        sys.exit(130)
+
+
+def _label(config: "Scenario") -> str:
+    return "one provider" if config.n_providers == 1 else f"{config.n_providers} providers"
+
+
+def alone_of(config: "Scenario") -> "Scenario":
+    """Return the scenario of the first provider by itself: same model, same data, no one to read."""
+    own: dict[str, Any] = {
+        name: getattr(config, name)[0]
+        for name in ("temperature", "fresh_fraction", "outputs_per_round", "batch_size")
+        if isinstance(getattr(config, name), tuple)
+    }
+    if not isinstance(config.initial, str) and config.initial.ndim == 2:
+        own["initial"] = config.initial[0]
+    return config.replace(**own, sharing="isolated", n_providers=1)
+
+
+@main.command()
+def settings() -> None:
+    """List every setting of a scenario: its default, its meaning and what is allowed."""
+    from ecosystem import Scenario
+
+    for name, field in Scenario.model_fields.items():
+        extra: Any = field.json_schema_extra
+        default = "" if field.default is None else f" = {field.default!r}".replace("'", '"')
+        click.echo(f"{name}{default}\n    {field.description}: {extra['allowed']}")

@@ -1,0 +1,40 @@
+"""Means over replicates with their uncertainty."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+
+class Estimate(NamedTuple):
+    """A mean with the half-width of its 95% interval; the half-width is NaN for a single value."""
+
+    mean: float
+    half_width: float
+
+    def text(self, digits: int = 3) -> str:
+        """Write as "12.3 ± 0.4", or "12.3" where there is no interval."""
+        if not 0 < self.half_width < np.inf:
+            return f"{self.mean:.{digits}g}"
+        places = max(0, 1 - int(np.floor(np.log10(self.half_width))))
+        return f"{self.mean:.{places}f} ± {self.half_width:.{places}f}"
+
+
+def estimate(values: np.ndarray | pd.Series) -> Estimate:
+    """Return the mean of independent values, shape (n,), with Student's 95% half-width.
+
+    For replicates, give one value per replicate: providers of one replicate are not independent.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n = x.size
+    if n < 2:
+        return Estimate(float(x.mean()), float("nan"))
+    if not np.isfinite(x).all():
+        return Estimate(float(x.mean()), float("inf"))
+    return Estimate(float(x.mean()), float(special.stdtrit(n - 1, 0.975) * x.std(ddof=1) / n**0.5))
+
+
+def by_replicate(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the mean of a metric over providers: a row per round, a column per replicate."""
+    return table.pivot_table(index="round", columns="replicate", values=metric, aggfunc="mean", dropna=False)
