@@ -272,8 +272,8 @@ class Scenario(BaseModel):
         if short:
             demand = (1 - fresh[reader]) * entries.data
             # The number of a batch's slots that fall to one author is binomial.
-            risk = special.bdtrc(np.minimum(supply[author], batch[reader]), batch[reader], demand)
-            risk[supply[author] >= batch[reader]] = 0.0
+            slots = batch[reader].astype(np.int64)
+            risk = special.bdtrc(np.minimum(supply[author], slots), slots, demand)
             if 1 - np.prod(1 - risk) ** float(self.rounds) > 0.01:
                 worst = int(np.argmax(risk))
                 i, j = int(reader[worst]), int(author[worst])
