@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.statistics import Estimate, by_replicate, estimate
+from analysis.statistics import Estimate, by_replicate, estimate, number
 from ecosystem import Trajectory, metrics
 
 MEASURES = {
@@ -31,7 +31,7 @@ def summary(runs: Mapping[str, Trajectory]) -> pd.DataFrame:
     first = next(iter(runs.values()))
     human, k = first.human, first.scenario.mass_k
     itself = metrics.of_laws(human, human, human, k) | {"self_similarity": (human**2).sum()}
-    columns: dict[str, list[str]] = {"human data": [f"{itself[metric]:.3g}" for metric in MEASURES]}
+    columns: dict[str, list[str]] = {"human data": [number(float(itself[metric])) for metric in MEASURES]}
     for label, run in runs.items():
         rounds = run.table["round"].max()
         starts = (estimate(by_replicate(run.table, metric).iloc[0]) for metric in MEASURES)

@@ -16,9 +16,14 @@ class Estimate(NamedTuple):
     def text(self, digits: int = 3) -> str:
         """Write as "12.3 ± 0.4", or "12.3" where there is no interval."""
         if not 0 < self.half_width < np.inf:
-            return f"{self.mean:.{digits}g}"
+            return number(self.mean, digits)
         places = max(0, 1 - int(np.floor(np.log10(self.half_width))))
-        return f"{self.mean:.{places}f} ± {self.half_width:.{places}f}"
+        return f"{self.mean:,.{places}f} ± {self.half_width:,.{places}f}"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, never as 1.07e+03."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < np.inf else f"{value:.{digits}g}"
 
 
 def estimate(values: np.ndarray | pd.Series) -> Estimate:

@@ -64,7 +64,7 @@ def study(quick: bool) -> Answer:
     steps = items / (pretraining + items * np.arange(1, rounds + 1))
     exact = 0.95 * np.prod(1 - steps**2 / items)
     holds = (
-        cold.mean + cold.half_width < 0.5
+        cold.mean + cold.half_width < held.mean * 2 / 3
         and held.mean - held.half_width > 0.93
         and abs(trivial.mean - exact) < 2 * trivial.half_width  # about four standard errors
         and hot.mean - hot.half_width > 2 * max(near.mean, hot_held.mean)

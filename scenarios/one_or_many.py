@@ -63,6 +63,7 @@ def study(quick: bool) -> Answer:
         axes.axvline(1, **BASELINE)
         axes.text(1, len(names) - 0.4, "human ", ha="right", fontsize="small")
         axes.set_xlabel(f"share of {title}")
+        axes.set_ylabel("one model, or who reads whom among many")
         axes.grid(axis="y", color="#dddddd")
     plot.suptitle(
         f"{PROVIDERS} providers or one model, after {rounds} rounds (T = 0.9, 5% fresh, 95% intervals)",

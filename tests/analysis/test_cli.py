@@ -1,0 +1,131 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from analysis import cli
+from ecosystem import Scenario, Trajectory, run, trajectory
+
+QUICK = ["--set", "rounds=3", "--set", "n_outputs=50", "--replicates", "2"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(cli.main, list(arguments))
+
+
+def test_main_job_runs_a_population_beside_one_alone(call, tmp_path):
+    done = call("run", *QUICK, "--seed", "5")
+    assert done.exit_code == 0, done.stderr
+    (folder,) = (tmp_path / "results").iterdir()
+    population, alone = Trajectory.load(folder), Trajectory.load(folder / "alone")
+    assert population.scenario.human == "english"
+    assert population.final.shape == (2, 34, 50)
+    assert alone.final.shape == (2, 1, 50)
+    assert population.scenario.seed == alone.scenario.seed == 5
+    assert {"run.png", "run.svg", "summary.txt"} <= {path.name for path in folder.iterdir()}
+    assert "34 providers kept" in done.stdout
+    assert "one alone kept" in done.stdout
+    assert str(folder.relative_to(tmp_path)) in done.stdout
+
+
+def test_the_same_command_twice_gives_the_same_bits(call):
+    for out in ("a", "b"):
+        assert call("run", *QUICK, "--no-alone", "--out", out).exit_code == 0
+    a, b = Trajectory.load("a"), Trajectory.load("b")
+    assert a.table.equals(b.table)
+    np.testing.assert_array_equal(a.final, b.final)
+
+
+def test_a_scenario_file_is_what_python_runs(call, tmp_path):
+    scenario = Scenario(n_providers=4, rounds=3, temperature=1.3)
+    scenario.to_toml(tmp_path / "s.toml")
+    assert call("run", "s.toml", "--replicates", "2", "--out", "out").exit_code == 0
+    saved = Trajectory.load("out")
+    assert saved.scenario == scenario
+    assert saved.table.equals(run(scenario, 2).table)
+    assert not (tmp_path / "out" / "alone").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.toml"], "none.toml does not exist"),
+        (["run", "--out", "taken"], "already there"),
+        (["run", "--out", "no/such/out"], "does not exist"),
+        (["run", "--replicates", "0"], "replicates"),
+        (["run", "--seed", "x"], "seed"),
+        (["run", "--set", "rounds"], "key=value"),
+        (["run", "--resume", "taken"], "holds no saved run"),
+        (["run", "--resume", "taken", "--seed", "3"], "only other option is --replicates"),
+        (["runs"], "runs"),
+    ],
+)
+def test_mistakes_exit_with_2_and_no_traceback(call, tmp_path, arguments, message):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("")
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("rounds", [2, 7])
+def test_interrupted_main_job_resumes_to_the_same_bits(call, monkeypatch, tmp_path, rounds):
+    arguments = ["run", "--set", "rounds=3", "--set", "n_outputs=20", "--replicates", "2", "--out"]
+    assert call(*arguments, "whole").exit_code == 0
+    seen = 0
+
+    class Bar(trajectory.tqdm):
+        def update(self, n=1):
+            nonlocal seen
+            seen += 1
+            if seen == rounds:
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trajectory, "tqdm", Bar)
+        part = call(*arguments, "part")
+    assert part.exit_code == 130
+    assert "ecosystem run --resume part" in part.stderr
+    done = call("run", "--resume", "part")
+    assert done.exit_code == 0, done.stderr
+    for sub in (".", "alone"):
+        whole, resumed = Trajectory.load(tmp_path / "whole" / sub), Trajectory.load(tmp_path / "part" / sub)
+        assert resumed.complete
+        assert resumed.table.equals(whole.table)
+        np.testing.assert_array_equal(resumed.final, whole.final)
+    assert (tmp_path / "whole" / "summary.txt").read_text() == (tmp_path / "part" / "summary.txt").read_text()
+
+
+def test_settings_lists_every_setting(call):
+    done = call("settings")
+    assert done.exit_code == 0
+    for name in Scenario.model_fields:
+        assert f"\n{name}" in f"\n{done.stdout}"
+
+
+def test_alone_keeps_the_first_providers_settings():
+    population = Scenario(
+        n_providers=2, temperature=[0.5, 2.0], batch_size=[3, 4], initial=np.eye(2, 100), sharing="star"
+    )
+    alone = cli.alone_of(population)
+    assert (alone.n_providers, alone.temperature, alone.batch_size) == (1, 0.5, 3)
+    assert alone.initial[0] == 1
+
+
+def test_help_does_not_wait_for_libraries():
+    script = (
+        "import sys; from click.testing import CliRunner; from analysis.cli import main\n"
+        "assert CliRunner().invoke(main, ['run', '--help']).exit_code == 0\n"
+        "print(sorted({'mesa', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
