@@ -104,7 +104,7 @@ def _run(
     from analysis.report import sentence, summary
     from ecosystem import Trajectory
     from ecosystem import run as run_scenario
-    from ecosystem.trajectory import whole_folder
+    from ecosystem.trajectory import Interrupted, whole_folder
 
     plans = {_label(config): config}
     if alone:
@@ -117,7 +117,10 @@ def _run(
     runs: dict[str, Trajectory] = {}
     for (label, plan), before in zip(plans.items(), done, strict=False):
         click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds", err=True)
-        result = run_scenario(plan, replicates, progress=True, resume=before)
+        try:
+            result = run_scenario(plan, replicates, progress=True, resume=before)
+        except Interrupted as stop:
+            result = stop.trajectory
         if alone and not runs:
             result = replace(result, provenance=result.provenance | {"beside": "alone"})
         runs[label] = result

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ class Trajectory:
     provenance : dict
         Scenario digest, seed, replicates, rounds done, versions, time, origin of the human data.
     unfinished : bytes or None
-        After Ctrl-C, the state from which ``run(..., resume=trajectory)`` goes on.
+        Of an interrupted run, the state from which ``run(..., resume=trajectory)`` goes on.
     """
 
     scenario: Scenario
@@ -143,6 +143,21 @@ class Trajectory:
         )
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `run`; carries what was done until then.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+        The results so far, to be saved, or to go on from with ``run(..., resume=trajectory)``.
+    """
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        done = sum(trajectory.provenance["rounds_done"])
+        super().__init__(f"interrupted after {done} rounds; the results so far are in .trajectory")
+        self.trajectory = trajectory
+
+
 def run(
     scenario: Scenario,
     replicates: int = 1,
@@ -167,10 +182,11 @@ def run(
     Returns
     -------
     Trajectory
-        After Ctrl-C, the results so far (``trajectory.complete`` is False).
 
     Raises
     ------
+    Interrupted
+        On Ctrl-C, after the round under way: carries the results so far. A second Ctrl-C stops at once.
     InputError
         If ``replicates`` is not a positive whole number, or ``resume`` is of another scenario.
     """
@@ -178,70 +194,79 @@ def run(
         raise InputError(f"replicates = {replicates!r}: allowed: a whole number, 1 or more")
     if resume is not None and resume.scenario != scenario:
         raise InputError("resume: the run to go on from is of another scenario; give the same scenario")
+    if resume is not None and resume.provenance["human"] != scenario.source.origin:
+        raise InputError("resume: the human data has changed since; put it back, or start a new run")
     started, clock = datetime.now(UTC), time.perf_counter()
-    parts: list[tuple[pd.DataFrame, pd.DataFrame, Floats]] = []
-    rounds_done: list[int] = []
+    parts = _finished(resume)[:replicates] if resume else []
     eco: Ecosystem | None = None
-    stopped: Ecosystem | None = None
-    if resume is not None:
-        keep = [r for r, done in enumerate(resume.provenance["rounds_done"]) if done == scenario.rounds]
-        for replicate in keep[:replicates]:
-            parts.append(
-                (
-                    resume.table[resume.table["replicate"] == replicate],
-                    resume.population[resume.population["replicate"] == replicate],
-                    resume.final[replicate],
-                )
-            )
-            rounds_done.append(scenario.rounds)
-        if resume.unfinished is not None and len(parts) < replicates:
-            eco = pickle.loads(resume.unfinished)
+    if resume and resume.unfinished and len(parts) < replicates:
+        eco = pickle.loads(resume.unfinished)
     done = len(parts) * scenario.rounds + (eco.round if eco else 0)
-    with (
-        _interrupted_between_rounds() as interrupted,
-        tqdm(
-            total=replicates * scenario.rounds,
-            initial=done,
-            unit="round",
-            disable=not progress,
-            leave=False,
-            mininterval=0.5,
-        ) as bar,
-    ):
+    bar = tqdm(
+        total=replicates * scenario.rounds,
+        initial=done,
+        unit="round",
+        disable=not progress,
+        leave=False,
+        mininterval=0.5,
+    )
+    with _interrupted_between_rounds() as interrupted, bar:
         while len(parts) < replicates and not (parts and interrupted()):
             eco = eco or Ecosystem(scenario, replicate=len(parts))
             while eco.running and not interrupted():
                 eco.step()
                 bar.update()
-            parts.append((*tables(eco, len(parts)), eco.distributions))
-            rounds_done.append(eco.round)
-            stopped = eco if eco.running else None
-            eco = None
-    complete = len(parts) == replicates and rounds_done[-1] == scenario.rounds
-    provenance = {
-        "scenario": scenario.digest,
-        "seed": scenario.seed,
-        "replicates": replicates,
-        "rounds_done": rounds_done,
-        "complete": complete,
-        "engine": "agents",
-        "human": scenario.source.origin,
-        "versions": {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
-        "platform": platform.platform(),
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock, 3),
-    }
-    providers, population, final = zip(*parts, strict=True)
-    return Trajectory(
+            parts.append(_Part(*tables(eco, len(parts)), eco.distributions, eco.round))
+            eco = eco if eco.running else None
+    trajectory = Trajectory(
         scenario=scenario,
-        table=pd.concat(providers, ignore_index=True),
-        population=pd.concat(population, ignore_index=True),
-        final=np.stack(final),
+        table=pd.concat([part.table for part in parts], ignore_index=True),
+        population=pd.concat([part.population for part in parts], ignore_index=True),
+        final=np.stack([part.final for part in parts]),
         human=scenario.source.law,
         labels=scenario.source.labels,
-        provenance=provenance,
-        unfinished=pickle.dumps(stopped) if not complete and stopped else None,
+        provenance={
+            "scenario": scenario.digest,
+            "seed": scenario.seed,
+            "replicates": replicates,
+            "rounds_done": [part.rounds for part in parts],
+            "complete": eco is None and len(parts) == replicates,
+            "engine": "agents",
+            "human": scenario.source.origin,
+            "versions": {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
+            "platform": platform.platform(),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 3),
+        },
+        unfinished=pickle.dumps(eco) if eco else None,
     )
+    if not trajectory.complete:
+        raise Interrupted(trajectory)
+    return trajectory
+
+
+class _Part(NamedTuple):
+    """What one replicate gave: its two tables, Θ of shape (N, V), and the rounds it ran."""
+
+    table: pd.DataFrame
+    population: pd.DataFrame
+    final: Floats
+    rounds: int
+
+
+def _finished(earlier: Trajectory) -> list[_Part]:
+    """Take the replicates of an earlier run that went to their last round."""
+    rounds = earlier.scenario.rounds
+    return [
+        _Part(
+            earlier.table[earlier.table["replicate"] == replicate],
+            earlier.population[earlier.population["replicate"] == replicate],
+            earlier.final[replicate],
+            rounds,
+        )
+        for replicate, done in enumerate(earlier.provenance["rounds_done"])
+        if done == rounds
+    ]
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def independent(scenario: Scenario, copies: int, **varied: list[float]) -> Traje
     """
     values = len(next(iter(varied.values()), [0.0]))
     settings = {name: np.repeat(given, copies).tolist() for name, given in varied.items()}
-    return run(scenario.replace(sharing="isolated", n_providers=values * copies, **settings))
+    return run(scenario.replace(sharing="isolated", n_providers=values * copies, **settings), progress=True)
 
 
 def by_value(run: Trajectory, metric: str, copies: int) -> np.ndarray:

@@ -29,7 +29,7 @@ def study(quick: bool) -> Answer:
     axes = plot.axes[0]
     found = []
     for k, colour in zip(TOPS, ("#D55E00", "#0072B2", "#009E73"), strict=True):
-        trajectory = run(scenario.replace(mass_k=k), replicates)
+        trajectory = run(scenario.replace(mass_k=k), replicates, progress=True)
         mass = by_replicate(trajectory.table, "top_k_mass")
         human = float(metrics.top_mass(trajectory.human, k))
         found.append((k, human, estimate(mass.iloc[-1])))

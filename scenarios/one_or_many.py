@@ -41,7 +41,7 @@ def study(quick: bool) -> Answer:
     diversity, vocabulary = {}, {}
     for name, scenario in scenarios.items():
         # One model has one provider's worth of luck per replicate: more replicates, a similar interval.
-        trajectory = run(scenario, replicates * (4 if scenario.n_providers == 1 else 1))
+        trajectory = run(scenario, replicates * (4 if scenario.n_providers == 1 else 1), progress=True)
         diversity[name] = kept(trajectory)
         vocabulary[name] = estimate(by_replicate(trajectory.table, "human_coverage").iloc[-1])
     plot = figure(columns=2)

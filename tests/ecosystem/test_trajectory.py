@@ -127,7 +127,9 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path, monkeypatch, r
 
     with monkeypatch.context() as patch:
         patch.setattr(trajectory, "tqdm", Bar)
-        part = run(SMALL, replicates=3)
+        with pytest.raises(trajectory.Interrupted, match=f"after {rounds} rounds") as caught:
+            run(SMALL, replicates=3)
+    part = caught.value.trajectory
     assert not part.complete
     assert sum(part.provenance["rounds_done"]) == rounds
     assert part.table["round"].max() <= 6
@@ -144,6 +146,17 @@ def test_resume_can_add_replicates_but_not_change_the_scenario():
     np.testing.assert_array_equal(run(SMALL, 3, resume=two).final, run(SMALL, 3).final)
     with pytest.raises(InputError, match="another scenario"):
         run(SMALL.replace(seed=9), 3, resume=two)
+
+
+def test_resume_refuses_human_data_that_changed(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be")
+    scenario = SMALL.replace(n_outputs=3, human=f"text:{text}")
+    done = run(scenario)
+    text.write_text("to be or to be not")
+    os.utime(text, (1, 1))
+    with pytest.raises(InputError, match="human data has changed"):
+        run(scenario.replace(), 2, resume=done)
 
 
 LONG = ["--set", "rounds=4000", "--set", "n_providers=5", "--no-alone", "--replicates", "2"]
