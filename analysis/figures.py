@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from analysis.statistics import by_replicate
 from ecosystem import Trajectory, metrics
@@ -36,8 +36,8 @@ def run_figure(runs: Mapping[str, Trajectory]) -> Figure:
         axes.set_xlabel("round")
     _panel(diversity, runs, "hill_1", float(metrics.hill(human, 1)))
     diversity.set_yscale("log")
-    for axis_formatter in (diversity.yaxis.set_major_formatter, diversity.yaxis.set_minor_formatter):
-        axis_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    diversity.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    diversity.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     diversity.set_ylabel("effective number of outputs\n(exp of entropy)")
     diversity.set_title("How diverse are the models?", loc="left")
     _panel(distance, runs, "total_variation", 0.0)

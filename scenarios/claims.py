@@ -27,7 +27,7 @@ CASES = {  # label: (temperature, fresh fraction)
 
 def study(quick: bool) -> Answer:
     """Hold both readings against simulation and theory."""
-    copies, rounds, items, pretraining = (24, 200, 100, 500) if quick else (200, 2000, 100, 500)
+    copies, rounds, items, pretraining = (24, 200, 100, 500) if quick else (60, 1000, 100, 500)
     scenario = Scenario(
         n_outputs=20,
         outputs_per_round=items,
