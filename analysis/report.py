@@ -52,6 +52,13 @@ def sentence(runs: Mapping[str, Trajectory]) -> str:
     outcomes = []
     for label, run in runs.items():
         share = kept(run)
-        percent = Estimate(100 * share.mean, 100 * share.half_width).text()
-        outcomes.append(f"{label} kept {percent}% of human diversity after {run.table['round'].max()} rounds")
-    return "; ".join(outcomes) + "."
+        covered = last(run, "human_coverage")
+        outcomes.append(
+            f"{label} kept {_percent(share)} of human diversity and covers {_percent(covered)} of human use"
+        )
+    rounds = max(run.table["round"].max() for run in runs.values())
+    return f"After {rounds} rounds {'; '.join(outcomes)}."
+
+
+def _percent(share: Estimate) -> str:
+    return f"{Estimate(100 * share.mean, 100 * share.half_width).text()}%"
