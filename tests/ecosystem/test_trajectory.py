@@ -98,6 +98,32 @@ def test_an_error_while_saving_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_appears_in_one_rename(tmp_path, monkeypatch):
+    t, seen, replace = run(SMALL), [], os.replace
+
+    def spy(source, target):
+        if Path(target) == tmp_path / "run":
+            seen.append((Path(target).exists(), len(list(Path(source).iterdir()))))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", spy)
+    t.save(tmp_path / "run")
+    assert seen == [(False, 6)]
+
+
+def test_killed_while_saving_leaves_no_folder(tmp_path):
+    script = (
+        "import os, signal\nfrom ecosystem import Scenario, run\n"
+        "class Killer:\n"
+        "    def savefig(self, path): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run(Scenario(rounds=1)).save('run', figures={'killer': Killer()})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".run.") and left.name.endswith(".partial")
+
+
 @pytest.mark.parametrize("replicates", [0, -1, 1.5, True, "2"])
 def test_bad_replicates(replicates):
     with pytest.raises(InputError, match="replicates"):
