@@ -19,7 +19,10 @@ from ecosystem.model import Ecosystem
 
 
 def batch_law(published, weights, fresh, h, m, with_replacement):
-    """Law of the number of zeros in one batch, given what both authors published: {count: chance}."""
+    """Law of how many items of a batch are output 0, {count: chance}.
+
+    ``published`` holds, for each author, 1 for every item that is output 0 and 0 for the others.
+    """
     law = {}
     for sources in product(("human", 0, 1), repeat=m):
         chance = Fraction(1)
@@ -125,8 +128,9 @@ def test_every_possible_history_of_a_tiny_ecosystem(name):
     )
     scenario = Scenario(
         temperature=1.0, human=[3 / 8, 5 / 8], initial=[[0.5, 0.5], [0.25, 0.75]], sharing=graph,
-        self_weight=float(own), fresh_fraction=[f / 4 for f in fresh], outputs_per_round=supply, batch_size=size,
-        schedule=schedule, pretraining_size=pretraining, with_replacement=with_replacement, rounds=rounds,
+        self_weight=float(own), fresh_fraction=[f / 4 for f in fresh], outputs_per_round=supply,
+        batch_size=size, schedule=schedule, pretraining_size=pretraining,
+        with_replacement=with_replacement, rounds=rounds,
     )  # fmt: skip
     np.testing.assert_allclose(moments.second_moments(scenario), expected, rtol=0, atol=1e-14)
 
