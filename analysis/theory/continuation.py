@@ -1,0 +1,326 @@
+r"""The least fresh fraction that keeps a population's diversity, for any human law and graph.
+
+At λ = 1 every provider holds the human law h. As a common λ falls, the fixed point
+
+.. math:: Θ_i = λ h + (1−λ) \sum_j W_{ij}\, τ_{T_j}(Θ_j)
+
+that starts there (the **healthy** state) moves away from h, until it has lost too much diversity or loses its
+stability: in a fold, where the mean field lets go and one output takes over, or, where outputs tie, in a
+pitchfork. That λ is the least one. The state is followed downwards by fixed-point iteration, finished by
+Newton's method with a matrix-free Jacobian, each from the one before.
+
+Linear stability is that of δ ↦ J δ − δ with
+
+.. math:: (Jδ)_i = (1−λ) \sum_j W_{ij} \big(q_j ∘ δ_j − τ_j (q_j · δ_j)\big), \qquad q_j = τ_j / (T_j Θ_j),
+
+stable iff every eigenvalue μ of J has Re μ < 1. Near a fold 1 − μ ∝ √(λ − λ*), near a pitchfork ∝ λ − λ*: λ
+is a smooth function of 1 − μ at both, and is extrapolated to 1 − μ = 0. Derived here.
+
+If all T are equal, all providers that start from h stay equal for ever (Σ_j W_ij = 1), and no disagreement
+can grow before the common mode does (|w| ≤ 1 for every eigenvalue of W): the population is one model, and the
+graph does not matter. From h all laws rank the outputs as h does (τ and mixing keep the order), so what takes
+over is the output that humans produce most.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import interpolate
+from scipy.sparse import linalg as sparse_linalg
+
+from analysis.theory.meanfield import Population
+from analysis.theory.populations import smooth_only
+from ecosystem import metrics
+from ecosystem.errors import InputError
+from ecosystem.scenario import Scenario
+from ecosystem.types import Floats
+
+_STEP = 0.9
+"""Step of the fixed-point iteration: below 1, so that two providers that only read each other settle."""
+
+
+class Linearised:
+    """The mean field's derivative J at a state, as a matrix-free operator.
+
+    Parameters
+    ----------
+    population : Population
+        Without truncation.
+    theta : ndarray, shape (N, V)
+        The state. Where Θ = 0 nothing can grow back, and the derivative is taken as 0.
+
+    Attributes
+    ----------
+    tau : ndarray, shape (N, V)
+        What is published.
+    jump : bool
+        Whether a provider of temperature 0 that is read has several most probable outputs: there the
+        smallest change moves all its mass.
+    """
+
+    def __init__(self, population: Population, theta: Floats) -> None:
+        self.population, self.shape = population, theta.shape
+        self.tau = population.published(theta)
+        cold = population.temperature == 0
+        with np.errstate(divide="ignore"):
+            gain = np.where(cold, 0.0, 1 / population.temperature)[:, None]
+        self.pull = gain * np.divide(self.tau, theta, out=np.zeros_like(theta), where=theta > 0)
+        self.synthetic = (1 - population.fresh_fraction)[:, None]
+        read = (self.synthetic[:, 0] @ population.sharing) > 0
+        self.jump = bool(((self.tau > 0).sum(axis=1)[cold & read] > 1).any())
+
+    def __call__(self, delta: Floats) -> Floats:
+        """Return J δ, shape (N, V)."""
+        moved = self.pull * delta
+        moved -= self.tau * moved.sum(axis=1, keepdims=True)
+        return self.synthetic * (self.population.readers @ moved)
+
+    def adjoint(self, z: Floats) -> Floats:
+        """Return Jᵀ z, shape (N, V)."""
+        back = self.population.readers.T @ (self.synthetic * z)
+        return self.pull * (back - (self.tau * back).sum(axis=1, keepdims=True))
+
+    def solve(self, right: Floats, transposed: bool = False, rtol: float = 1e-10) -> Floats:
+        """Return the solution x of (1 − J) x = right, or of (1 − Jᵀ) x = right; may be inaccurate."""
+        apply: Callable[[Floats], Floats] = self.adjoint if transposed else self
+        n = right.size
+        system = sparse_linalg.LinearOperator(
+            (n, n),
+            matvec=lambda x: x.ravel() - apply(x.reshape(self.shape)).ravel(),
+            dtype=np.float64,
+        )
+        x, _ = sparse_linalg.gmres(system, right.ravel(), rtol=rtol, atol=0.0, restart=30, maxiter=20)
+        return x.reshape(self.shape)
+
+    def leading(self) -> float:
+        """Return the largest real part of an eigenvalue of J; inf at a jump."""
+        if self.jump:
+            return np.inf
+        n, v = self.shape
+        if n * v <= 200:
+            unit = np.eye(n * v).reshape(n * v, n, v)
+            columns = [self(column).ravel() for column in unit]
+            return float(np.linalg.eigvals(np.stack(columns, axis=1)).real.max())
+        operator = sparse_linalg.LinearOperator(
+            (n * v, n * v), matvec=lambda x: self(x.reshape(self.shape)).ravel(), dtype=np.float64
+        )
+        start = self(np.random.default_rng(0).standard_normal(self.shape))  # in the range: sums to 0
+        if not start.any():
+            return 0.0
+        values = sparse_linalg.eigs(
+            operator,
+            k=1,
+            which="LR",
+            v0=start.ravel(),
+            ncv=12,
+            tol=1e-10,
+            maxiter=2000,
+            return_eigenvectors=False,
+        )
+        return float(values.real.max())
+
+
+def healthy_state(
+    population: Scenario | Population, initial: Floats | None = None, *, tolerance: float = 1e-12
+) -> Floats:
+    """Return the fixed point that the mean field reaches from the human law.
+
+    Parameters
+    ----------
+    population : Scenario or Population
+        With its own T and λ, which may differ between providers; no truncation.
+    initial : ndarray, shape (N, V), optional
+        Where to start instead.
+    tolerance : float
+        Largest Σ_v |F(Θ) − Θ| of a provider.
+
+    Returns
+    -------
+    ndarray, shape (N, V)
+        Of a law with tied outputs it may be unstable: no rounding need break the tie.
+
+    Raises
+    ------
+    RuntimeError
+        If it has not settled after 300,000 iterations.
+    """
+    population = smooth_only(population)
+    n = len(population.temperature)
+    theta = np.tile(population.human, (n, 1)) if initial is None else initial
+    return _settled(population, theta, tolerance, lambda theta: False)
+
+
+def _settled(
+    population: Population, theta: Floats, tolerance: float, lost: Callable[[Floats], bool]
+) -> Floats:
+    """Return the fixed point reached, or a state on the way that is lost."""
+    before = np.inf
+    for step in range(1, 300_001):
+        move = population.target(theta) - theta
+        size = float(np.abs(move).sum(axis=1).max())
+        if size <= tolerance:
+            return theta
+        # Far from the end the iteration decides which state is reached; close to it Newton saves the rest.
+        if step % 30 == 0 and lost(theta):
+            return theta
+        if step % 30 == 0 and size < before:
+            rest = _STEP * size / (1 - size / before)
+            found = _newton(population, theta, tolerance)
+            if found is not None and np.abs(found - theta).sum(axis=1).max() <= 3 * rest:
+                return found
+        before = size
+        theta = theta + _STEP * move
+    raise RuntimeError("the mean field has not settled after 300,000 iterations; it is at or near a fold")
+
+
+def _newton(population: Population, theta: Floats, tolerance: float) -> Floats | None:
+    """Return the fixed point that Newton's method finds within a few steps, or None."""
+    last = np.inf
+    for _ in range(8):
+        move = population.target(theta) - theta
+        size = float(np.abs(move).sum(axis=1).max())
+        if size <= tolerance:
+            return theta
+        if size > last / 2:
+            return None
+        last = size
+        theta = theta + Linearised(population, theta).solve(move, rtol=1e-4)
+        if not np.isfinite(theta).all() or (theta < 0).any():
+            return None
+    return None
+
+
+# --- the least fresh fraction ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LeastFreshFraction:
+    """The least common fresh fraction that keeps diversity, and why.
+
+    Attributes
+    ----------
+    value : float
+        λ in [0, 1], to within the tolerance.
+    limited_by : str
+        "share": just below, too little diversity is kept; "stability": just below, the healthy state is
+        gone or unstable, and an output takes over; "nothing": even λ = 0 keeps enough.
+    kept : ndarray, shape (N,)
+        Share of the human law's effective number of outputs that each provider keeps at ``fresh_fraction``.
+    fresh_fraction : float
+        The smallest λ ≥ value at which the state was computed.
+    distributions : ndarray, shape (N, V)
+        That healthy state.
+    """
+
+    value: float
+    limited_by: str
+    kept: Floats
+    fresh_fraction: float
+    distributions: Floats
+
+
+def population_minimum_fresh_fraction(
+    population: Scenario | Population,
+    keep: float = 0.9,
+    *,
+    over: str = "worst",
+    order: float = 1.0,
+    tolerance: float = 1e-7,
+) -> LeastFreshFraction:
+    """Return the least λ, common to all, that keeps a share of the human law's diversity from h on.
+
+    Parameters
+    ----------
+    population : Scenario or Population
+        Its own fresh fractions are not used. No truncation.
+    keep : float
+        Share of the human law's effective number of outputs to keep, above 0, up to 1.
+    over : str
+        "worst": every provider keeps that share; "mean": they keep it on average.
+    order : float
+        Order of the effective number of outputs, see `ecosystem.metrics.hill`.
+    tolerance : float
+        Accuracy of λ, in (0, 0.1].
+
+    Returns
+    -------
+    LeastFreshFraction
+        Where all share one T the answer is that of one model on every graph.
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed or outputs are truncated.
+
+    Notes
+    -----
+    The λ at which the state that comes down from λ = 1 first fails. Where hot and cold providers read each other a lower λ might keep enough again; it is
+    not looked for, because a policy that relied on it would pass through collapse to get there.
+    """
+    population = smooth_only(population)
+    if not (0 < keep <= 1 and 0 < tolerance <= 0.1 and over in ("worst", "mean")):
+        raise InputError(
+            f"keep = {keep}, tolerance = {tolerance}, over = {over!r}: allowed: 0 < keep ≤ 1, "
+            '0 < tolerance ≤ 0.1, and "worst" or "mean"'
+        )
+    n, human = len(population.temperature), population.human
+    merged = bool((population.temperature == population.temperature[0]).all())
+    if merged:
+        population = Population(np.ones((1, 1)), population.temperature[0], 0.0, human)
+
+    def share(theta: Floats) -> float:
+        shares = metrics.hill(theta, order) / metrics.hill(human, order)
+        return float(shares.min() if over == "worst" else shares.mean())
+
+    def lost(theta: Floats) -> bool:
+        # Where no one flattens, what is lost on the way down did not come back in any case tried.
+        return cold and share(theta) < keep - 1e-9
+
+    cold = bool((population.temperature <= 1).all())
+    low, high = -1.0, 1.0
+    theta = np.tile(human, (len(population.temperature), 1))
+    lost_to = "share"
+    # Of every state that is good: 1 − μ, the share kept, λ.
+    good = [(1.0, 1.0, 1.0)]
+    guess, why = -np.inf, "nothing"
+    while high - max(low, 0.0) > tolerance:
+        last, (guess, why) = guess, _extrapolated(good, keep, low)
+        if guess > -np.inf and abs(guess - last) < tolerance / 10 and high - guess < 1e3 * tolerance:
+            break
+        unmoved = guess == -np.inf and len(good) > 1  # nothing changes with λ, as with one output
+        if low < 0 and (unmoved or (guess <= tolerance and len(good) > 2)):
+            trial = 0.0
+        elif not max(low, 0.0) < (trial := guess + 0.1 * (high - guess)) < high:
+            trial = (max(low, 0.0) + high) / 2
+        now = replace(population, fresh_fraction=np.float64(trial))
+        found = _settled(now, theta, 1e-12, lost)
+        left = share(found)
+        room = 1 - Linearised(now, found).leading() if left >= keep - 1e-12 else -1.0
+        if room >= -1e-9 and left >= keep - 1e-12:
+            high, theta = trial, found
+            good = [*good, (room, left, trial)][-3:]
+            if trial == 0:
+                break
+        else:
+            low = trial
+            lost_to = "share" if left < keep - 1e-12 else "stability"
+    value = 0.0 if high == 0 else min(max(guess, low, 0.0), high) if guess > -np.inf else high
+    why = why if guess > -np.inf else lost_to
+    kept = np.asarray(metrics.hill(theta, order) / metrics.hill(human, order))
+    if merged:
+        kept, theta = np.repeat(kept, n), np.repeat(theta, n, axis=0)
+    return LeastFreshFraction(value, why if value > 0 else "nothing", kept, high, theta)
+
+
+def _extrapolated(good: list[tuple[float, float, float]], keep: float, low: float) -> tuple[float, str]:
+    """Return the λ at which the state is expected to fail, and by what; (−inf, …) if neither can be told."""
+    rooms, shares, fractions = (np.array(column) for column in zip(*good, strict=True))
+    guesses = []
+    for x, at, why in ((rooms, 0.0, "stability"), (shares, keep, "share")):
+        if len(good) > 1 and (np.diff(x) < 0).all():
+            guess = float(interpolate.barycentric_interpolate(x, fractions, at))
+            # Past a fold the branch turns back: what lies beyond is another state at a larger λ.
+            if low < guess < fractions[-1] or (guess <= 0 and low < 0):
+                guesses.append((guess, why))
+    return max(guesses, default=(-np.inf, "stability"))
