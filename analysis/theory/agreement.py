@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, sparse
+from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 
@@ -117,10 +117,11 @@ def _leading(m: sparse.csr_array, modes: int) -> tuple[np.ndarray, np.ndarray]:
             return values, vectors
         count *= 2
     if scale is None:
-        return linalg.eig(m.toarray())
+        values, vectors = np.linalg.eig(m.toarray())
+        return values, vectors
     symmetric = m.toarray() * scale[:, None] / scale
-    values, vectors = linalg.eigh((symmetric + symmetric.T) / 2)
-    return values, vectors / scale[:, None]
+    real, moves = np.linalg.eigh((symmetric + symmetric.T) / 2)
+    return real, moves / scale[:, None]
 
 
 def _balance(m: sparse.csr_array) -> Floats | None:

@@ -255,8 +255,9 @@ def population_minimum_fresh_fraction(
 
     Notes
     -----
-    The λ at which the state that comes down from λ = 1 first fails. Where hot and cold providers read each other a lower λ might keep enough again; it is
-    not looked for, because a policy that relied on it would pass through collapse to get there.
+    The λ at which the state that comes down from λ = 1 first fails. Where hot and cold providers read
+    each other a lower λ might keep enough again; it is not looked for, because a policy that relied on
+    it would pass through collapse to get there.
     """
     population = smooth_only(population)
     if not (0 < keep <= 1 and 0 < tolerance <= 0.1 and over in ("worst", "mean")):

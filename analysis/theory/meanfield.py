@@ -25,6 +25,7 @@ truncation, or for so many rounds that an unstable state is left by chance.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,16 +63,17 @@ class Population:
         If a shape or a value is not allowed.
     """
 
-    sharing: sparse.csr_array
-    temperature: Floats
-    fresh_fraction: Floats
-    human: Floats
+    # Given in any form; held as a csr_array and as arrays of shape (N,) and (V,).
+    sharing: Any
+    temperature: Any
+    fresh_fraction: Any
+    human: Any
     top_k: int | None = None
     top_p: float | None = None
-    batch_size: Floats | float = 1.0
+    batch_size: Any = 1.0
 
     def __post_init__(self) -> None:
-        w = sparse.csr_array(self.sharing, dtype=np.float64)
+        w: Any = sparse.csr_array(self.sharing, dtype=np.float64)
         if w.ndim != 2 or w.shape[0] != w.shape[1] or not (w.data >= 0).all():
             raise InputError(f"sharing of shape {w.shape}: give W ≥ 0 of shape (N, N)")
         human = np.asarray(self.human, dtype=np.float64)
@@ -86,7 +88,8 @@ class Population:
                 raise InputError("batch_size: give finite numbers above 0")
             object.__setattr__(self, name, np.broadcast_to(values, (n,)))
         object.__setattr__(self, "sharing", w)
-        object.__setattr__(self, "human", human / human.sum())
+        # A scenario's law sums to 1 up to rounding: dividing again would move its last bits.
+        object.__setattr__(self, "human", human if abs(human.sum() - 1) < 1e-12 else human / human.sum())
         read = np.asarray(w.sum(axis=1)).ravel()
         lone = (read == 0) & (self.fresh_fraction < 1)
         if lone.any():
@@ -213,8 +216,9 @@ def start(scenario: Scenario, initial: ArrayLike | None = None) -> Floats:
     n = len(scenario.per_provider("temperature"))
     if initial is not None:
         scenario = scenario.replace(initial=initial)
-    given = scenario.source.law if isinstance(scenario.initial, str) else scenario.initial
-    law = np.atleast_2d(given) / np.sum(given, axis=-1, keepdims=True)
+    if isinstance(scenario.initial, str):
+        return np.tile(scenario.source.law, (n, 1))
+    law = np.atleast_2d(scenario.initial / scenario.initial.sum(axis=-1, keepdims=True))
     return np.tile(law, (n // len(law), 1))
 
 
@@ -292,8 +296,9 @@ def flow(
         rate = lapse[:, None] / pieces
 
         def pull(t: float, y: Floats, rate: Floats = rate) -> Floats:
-            now = np.maximum(y.reshape(shape), 0)  # a trial stage may undershoot by the tolerance
-            return (rate * np.exp(rate * t) * population.target(now)).ravel()
+            grown = np.exp(rate * t)
+            now = np.maximum(y.reshape(shape), 0) / grown  # a trial stage may undershoot by the tolerance
+            return (rate * grown * population.target(now)).ravel()
 
         for _ in range(pieces if lapse.any() else 0):
             end = integrate.solve_ivp(pull, (0, 1), theta.ravel(), method="DOP853", rtol=rtol, atol=atol)

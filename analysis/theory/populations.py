@@ -173,7 +173,7 @@ def _perron(m: sparse.csr_array) -> tuple[float, Floats, Floats]:
     return float(radius), right, left / (left @ right)
 
 
-def _dominant(m: sparse.csr_array) -> tuple[float, Floats]:
+def _dominant(m: sparse.csr_array) -> tuple[float, np.ndarray]:
     start = 1 + np.linspace(0, 0.1, m.shape[0])  # positive: never orthogonal to the vector sought
     try:
         values, vectors = sparse_linalg.eigs(m, k=1, which="LR", v0=start, maxiter=300)

@@ -8,9 +8,9 @@ and left eigenvectors x and y of ρ, y·x = 1, dρ = y·dM x, so
           \frac{∂ρ}{∂T_j} = -\frac{x_j}{T_j^2} \sum_i y_i (1−λ_i) W_{ij}, \quad
           \frac{∂ρ}{∂W_{ij}} = y_i (1−λ_i) \Big(\frac{x_j}{T_j} - \sum_k W_{ik} \frac{x_k}{T_k}\Big).
 
-For any human law (`diversity_sensitivities`): how the share of human diversity kept at the healthy fixed point
-Θ = F(Θ) answers. With z the solution of (1 − J)ᵀ z = ∂(share)/∂Θ (one linear system for all levers, by the
-implicit function theorem), a lever that moves F by dF moves the share by z·dF. Derived here.
+For any human law (`diversity_sensitivities`): how the share of human diversity kept at the healthy fixed
+point Θ = F(Θ) answers. With z the solution of (1 − J)ᵀ z = ∂(share)/∂Θ (one linear system for all levers, by
+the implicit function theorem), a lever that moves F by dF moves the share by z·dF. Derived here.
 
 A weight W_ij is raised at the expense of the reader's others: all are scaled down so that the row still
 sums to 1, hence the second term in the last derivative above.
