@@ -9,11 +9,8 @@ stability: in a fold, where the mean field lets go and one output takes over, or
 pitchfork. That λ is the least one. The state is followed downwards by fixed-point iteration, finished by
 Newton's method with a matrix-free Jacobian, each from the one before.
 
-Linear stability is that of δ ↦ J δ − δ with
-
-.. math:: (Jδ)_i = (1−λ) \sum_j W_{ij} \big(q_j ∘ δ_j − τ_j (q_j · δ_j)\big), \qquad q_j = τ_j / (T_j Θ_j),
-
-stable iff every eigenvalue μ of J has Re μ < 1. Near a fold 1 − μ ∝ √(λ − λ*), near a pitchfork ∝ λ − λ*: λ
+The state is stable iff every eigenvalue μ of the linearised mean field (`analysis.theory.linearised`) has
+Re μ < 1. Near a fold 1 − μ ∝ √(λ − λ*), near a pitchfork ∝ λ − λ*: λ
 is a smooth function of 1 − μ at both, and is extrapolated to 1 − μ = 0. Derived here.
 
 If all T are equal, all providers that start from h stay equal for ever (Σ_j W_ij = 1), and no disagreement
@@ -27,8 +24,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import interpolate
-from scipy.sparse import linalg as sparse_linalg
 
+from analysis.theory.linearised import Linearised
 from analysis.theory.meanfield import Population
 from analysis.theory.populations import smooth_only
 from ecosystem import metrics
@@ -38,87 +35,6 @@ from ecosystem.types import Floats
 
 _STEP = 0.9
 """Step of the fixed-point iteration: below 1, so that two providers that only read each other settle."""
-
-
-class Linearised:
-    """The mean field's derivative J at a state, as a matrix-free operator.
-
-    Parameters
-    ----------
-    population : Population
-        Without truncation.
-    theta : ndarray, shape (N, V)
-        The state. Where Θ = 0 nothing can grow back, and the derivative is taken as 0.
-
-    Attributes
-    ----------
-    tau : ndarray, shape (N, V)
-        What is published.
-    jump : bool
-        Whether a provider of temperature 0 that is read has several most probable outputs: there the
-        smallest change moves all its mass.
-    """
-
-    def __init__(self, population: Population, theta: Floats) -> None:
-        self.population, self.shape = population, theta.shape
-        self.tau = population.published(theta)
-        cold = population.temperature == 0
-        with np.errstate(divide="ignore"):
-            gain = np.where(cold, 0.0, 1 / population.temperature)[:, None]
-        self.pull = gain * np.divide(self.tau, theta, out=np.zeros_like(theta), where=theta > 0)
-        self.synthetic = (1 - population.fresh_fraction)[:, None]
-        read = (self.synthetic[:, 0] @ population.sharing) > 0
-        self.jump = bool(((self.tau > 0).sum(axis=1)[cold & read] > 1).any())
-
-    def __call__(self, delta: Floats) -> Floats:
-        """Return J δ, shape (N, V)."""
-        moved = self.pull * delta
-        moved -= self.tau * moved.sum(axis=1, keepdims=True)
-        return self.synthetic * (self.population.readers @ moved)
-
-    def adjoint(self, z: Floats) -> Floats:
-        """Return Jᵀ z, shape (N, V)."""
-        back = self.population.readers.T @ (self.synthetic * z)
-        return self.pull * (back - (self.tau * back).sum(axis=1, keepdims=True))
-
-    def solve(self, right: Floats, transposed: bool = False, rtol: float = 1e-10) -> Floats:
-        """Return the solution x of (1 − J) x = right, or of (1 − Jᵀ) x = right; may be inaccurate."""
-        apply: Callable[[Floats], Floats] = self.adjoint if transposed else self
-        n = right.size
-        system = sparse_linalg.LinearOperator(
-            (n, n),
-            matvec=lambda x: x.ravel() - apply(x.reshape(self.shape)).ravel(),
-            dtype=np.float64,
-        )
-        x, _ = sparse_linalg.gmres(system, right.ravel(), rtol=rtol, atol=0.0, restart=30, maxiter=20)
-        return x.reshape(self.shape)
-
-    def leading(self) -> float:
-        """Return the largest real part of an eigenvalue of J; inf at a jump."""
-        if self.jump:
-            return np.inf
-        n, v = self.shape
-        if n * v <= 200:
-            unit = np.eye(n * v).reshape(n * v, n, v)
-            columns = [self(column).ravel() for column in unit]
-            return float(np.linalg.eigvals(np.stack(columns, axis=1)).real.max())
-        operator = sparse_linalg.LinearOperator(
-            (n * v, n * v), matvec=lambda x: self(x.reshape(self.shape)).ravel(), dtype=np.float64
-        )
-        start = self(np.random.default_rng(0).standard_normal(self.shape))  # in the range: sums to 0
-        if not start.any():
-            return 0.0
-        values = sparse_linalg.eigs(
-            operator,
-            k=1,
-            which="LR",
-            v0=start.ravel(),
-            ncv=12,
-            tol=1e-10,
-            maxiter=2000,
-            return_eigenvectors=False,
-        )
-        return float(values.real.max())
 
 
 def healthy_state(

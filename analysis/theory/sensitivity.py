@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.theory.continuation import Linearised, healthy_state
+from analysis.theory.continuation import healthy_state
+from analysis.theory.linearised import Linearised
 from analysis.theory.meanfield import Population
 from analysis.theory.populations import perron_groups, smooth_only, uniform_only
 from ecosystem import metrics

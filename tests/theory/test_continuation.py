@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.theory.continuation import Linearised, healthy_state, population_minimum_fresh_fraction
+from analysis.theory.continuation import healthy_state, population_minimum_fresh_fraction
+from analysis.theory.linearised import Linearised
 from analysis.theory.meanfield import Population, mean_field_distributions
 from analysis.theory.populations import spectral_threshold
 from ecosystem import InputError, Scenario, metrics
@@ -73,13 +74,15 @@ def test_a_fold_is_found():
 
 
 @pytest.mark.parametrize("sharing", ["ring", "star", "small-world", "complete"])
-def test_for_a_uniform_law_it_is_the_spectral_threshold(sharing):
-    temperature = np.random.default_rng(1).uniform(0.6, 1.2, 30)
+@pytest.mark.parametrize("scale", [1.0, 0.4])  # thresholds below and above one half
+def test_for_a_uniform_law_it_is_the_spectral_threshold(sharing, scale):
+    temperature = scale * np.random.default_rng(1).uniform(0.6, 1.2, 30)
     s = Scenario(human="uniform", n_outputs=20, sharing=sharing, temperature=temperature)
     least, exact = population_minimum_fresh_fraction(s), spectral_threshold(s).least_fresh_fraction
     assert 0.02 < exact
     assert least.value == pytest.approx(exact, abs=1e-7)
     assert least.limited_by == "stability"
+    assert least.fresh_fraction > exact - 1e-8  # the last state is a stable one
 
 
 def test_one_temperature_is_one_model_and_isolated_providers_are_several():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg
 
-from analysis.theory.continuation import Linearised
+from analysis.theory.linearised import Linearised
 from analysis.theory.meanfield import (
     Population,
     clocks,
