@@ -1,4 +1,4 @@
-"""The command line: ``ecosystem run`` and ``ecosystem settings``.
+"""The command line: ``ecosystem run``, ``ecosystem threshold`` and ``ecosystem settings``.
 
 Libraries are imported inside the commands, so that ``ecosystem --help`` answers at once.
 """
@@ -154,6 +154,74 @@ def alone_of(config: "Scenario") -> "Scenario":
     if not isinstance(config.initial, str) and config.initial.ndim == 2:
         own["initial"] = config.initial[0]
     return config.replace(**own, sharing="isolated", n_providers=1)
+
+
+@main.command()
+@click.option(
+    "--temperature",
+    default="0.8",
+    help="Sampling temperature, or a list of one per provider.",
+    show_default=True,
+)
+@click.option(
+    "--human", default="english", help="The law of human data, as in a scenario.", show_default=True
+)
+@click.option("--n-outputs", type=int, help="Possible outputs V.  [default: as many as the human law has]")
+@click.option("--sharing", help="Who reads whom.  [default: one model by itself]")
+@click.option("--n-providers", type=int, help="Providers N.")
+@click.option("--keep", type=float, default=0.9, help="Share of human diversity to keep.", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON, and draw nothing.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Figure to write (PNG or SVG).  [default: results/threshold.png]",
+)
+def threshold(
+    temperature: str,
+    human: str,
+    n_outputs: int | None,
+    sharing: str | None,
+    n_providers: int | None,
+    keep: float,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """How much fresh human data prevents collapse, and how much cures it, exactly in the mean field.
+
+    Prints both with the published sufficient conditions beside them, and draws every state of one model
+    over the fresh fraction.
+    """
+    import json
+
+    from analysis.figures import save_figure
+    from analysis.threshold import bifurcation_figure, explain, thresholds
+    from ecosystem import InputError, Scenario
+    from ecosystem.scenario import parse_setting
+
+    given = {"human": human, "temperature": temperature}
+    settings = {name: parse_setting(f"{name}={value}")[1] for name, value in given.items()}
+    settings |= {"n_outputs": n_outputs, "n_providers": n_providers}
+    if sharing is not None:
+        settings["sharing"] = sharing
+    elif n_providers is None and not isinstance(settings["temperature"], list):
+        settings |= {"sharing": "isolated", "n_providers": 1}
+    config = Scenario(**{name: value for name, value in settings.items() if value is not None})
+    if out is not None and out.suffix not in (".png", ".svg"):
+        raise InputError(f"--out {out}: give the name of a .png or an .svg file")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it, or save elsewhere")
+    answer = thresholds(config, keep)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    click.echo(explain(answer))
+    if len(answer["temperature"]) > 1:
+        return
+    if out is None:
+        out = Path("results") / "threshold.png"
+        out.parent.mkdir(exist_ok=True)
+    save_figure(bifurcation_figure(config, answer), out)
+    click.echo(f"figure: {out}")
 
 
 @main.command()

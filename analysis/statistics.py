@@ -42,4 +42,4 @@ def estimate(values: np.ndarray | pd.Series) -> Estimate:
 
 def by_replicate(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return the mean of a metric over providers: a row per round, a column per replicate."""
-    return table.pivot_table(index="round", columns="replicate", values=metric, aggfunc="mean", dropna=False)
+    return table.groupby(["round", "replicate"])[metric].mean().unstack("replicate")

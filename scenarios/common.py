@@ -10,7 +10,7 @@ import click
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures import HUMAN
+from analysis.figures import HUMAN, save_figure
 from analysis.statistics import Estimate, estimate
 from ecosystem import Scenario, Trajectory, run
 
@@ -47,7 +47,7 @@ def command(study: Callable[[bool], Answer]) -> None:
     def script(quick: bool, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         answer = study(quick)
-        answer.figure.savefig(out / f"{name}.png")
+        save_figure(answer.figure, out / f"{name}.png")
         click.echo(f"{answer.conclusion}\nfigure: {out / name}.png")
         sys.exit(0 if answer.holds else 1)
 

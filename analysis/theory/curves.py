@@ -242,7 +242,7 @@ class Curves:
         return root_between(lambda p: self.log_fresh(p, branch) - log_fresh, end, start), branch
 
     def _falling(self, log_fresh: float, start: float, end: float) -> float:
-        """Return where the branch of the most probable output(s) is at ln λ, which falls between two positions."""
+        """Return where the branch of the most probable output(s), falling from start to end, is at ln λ."""
 
         def excess(p: float) -> float:
             return self.log_fresh(p) - log_fresh

@@ -4,6 +4,7 @@ import pytest
 from analysis.figures import run_figure
 from analysis.report import MEASURES, kept, sentence, summary
 from analysis.statistics import estimate
+from analysis.theory import expected_simpson_diversity
 from ecosystem import Scenario, run
 
 
@@ -13,7 +14,7 @@ def test_run_figure_is_labelled_and_has_its_baseline(tmp_path, providers, replic
     t = run(Scenario(n_providers=providers, rounds=4, n_outputs=30), replicates)
     figure = run_figure({"some": t})
     figure.savefig(tmp_path / "f.png")
-    assert len(figure.axes) == 4
+    assert len(figure.axes) == 6
     for axes in figure.axes:
         assert axes.get_xlabel()
         assert axes.get_ylabel()
@@ -25,9 +26,28 @@ def test_run_figure_is_labelled_and_has_its_baseline(tmp_path, providers, replic
     assert len(diversity.collections) == (0 if replicates == 1 else len(bold))
     names = [text.get_text() for text in diversity.get_legend().get_texts()]
     assert names[0] == "human data"
-    for axes in figure.axes[:3]:
+    for axes in figure.axes[:5]:
         recorded = axes.lines[1].get_xdata()
         np.testing.assert_array_equal(recorded, range(5))
+    assert "mean field" in names
+
+
+def lines(figure, label):
+    return [line for axes in figure.axes for line in axes.lines if line.get_label() == label]
+
+
+def test_theory_is_drawn_where_there_is_one():
+    base = Scenario(n_providers=3, rounds=4, n_outputs=10, initial="sampled", temperature=1.0)
+    exact = run_figure({"t": run(base, 2)})
+    assert len(lines(exact, "exact expectation")) == 1
+    drawn = lines(exact, "exact expectation")[0].get_ydata()
+    np.testing.assert_allclose(drawn, expected_simpson_diversity(base).mean(axis=1))
+    cold = run_figure({"t": run(base.replace(temperature=0.9), 2)})
+    assert not lines(cold, "exact expectation")
+    assert lines(cold, "mean field")
+    noisy = run_figure({"t": run(base.replace(training_error=0.01), 2)})
+    assert not lines(noisy, "mean field")
+    assert not lines(noisy, "exact expectation")
 
 
 def test_figure_survives_total_collapse_and_infinite_divergence():
