@@ -83,7 +83,9 @@ def _settled(
         if step % 30 == 0 and size < before:
             rest = _STEP * size / (1 - size / before)
             found = _newton(population, theta, tolerance)
-            if found is not None and np.abs(found - theta).sum(axis=1).max() <= 3 * rest:
+            near = found is not None and np.abs(found - theta).sum(axis=1).max() <= 3 * rest
+            # Newton's method also likes saddles that the iteration only lingers at.
+            if found is not None and near and Linearised(population, found).leading() < 1:
                 return found
         before = size
         theta = theta + _STEP * move
@@ -119,8 +121,8 @@ class LeastFreshFraction:
     value : float
         λ in [0, 1], to within the tolerance.
     limited_by : str
-        "share": just below, too little diversity is kept; "stability": just below, the healthy state is
-        gone or unstable, and an output takes over; "nothing": even λ = 0 keeps enough.
+        "share": just below, too little diversity is kept; "stability": just below, that state is gone
+        or unstable, an output takes over, and too little is kept; "nothing": even λ = 0 keeps enough.
     kept : ndarray, shape (N,)
         Share of the human law's effective number of outputs that each provider keeps at ``fresh_fraction``.
     fresh_fraction : float
@@ -171,9 +173,10 @@ def population_minimum_fresh_fraction(
 
     Notes
     -----
-    The λ at which the state that comes down from λ = 1 first fails. Where hot and cold providers read
-    each other a lower λ might keep enough again; it is not looked for, because a policy that relied on
-    it would pass through collapse to get there.
+    The λ at which the state that comes down from λ = 1 first fails. If it loses its stability while what
+    takes over still keeps enough (possible for small ``keep``), that one is followed on. Where hot and
+    cold providers read each other a lower λ might keep enough again; it is not looked for, because a
+    policy that relied on it would pass through collapse to get there.
     """
     population = smooth_only(population)
     if not (0 < keep <= 1 and 0 < tolerance <= 0.1 and over in ("worst", "mean")):
@@ -203,10 +206,18 @@ def population_minimum_fresh_fraction(
     guess, why = -np.inf, "nothing"
     while high - max(low, 0.0) > tolerance:
         last, (guess, why) = guess, _extrapolated(good, keep, low)
-        if guess > -np.inf and abs(guess - last) < tolerance / 10 and high - guess < 1e3 * tolerance:
+        # Closer to a fold the mean field takes for ever to settle, and the extrapolation is exact enough.
+        agreed = abs(guess - last) < tolerance / 10 and high - guess < 1e3 * tolerance
+        done = guess > -np.inf and (agreed or high - guess < tolerance / 5)
+        if done and why == "share":
             break
         unmoved = guess == -np.inf and len(good) > 1  # nothing changes with λ, as with one output
-        if low < 0 and (unmoved or (guess <= tolerance and len(good) > 2)):
+        if done:
+            # Just past the loss of stability: what takes over may still keep enough, and is followed on.
+            trial = max(guess - max(1e-5, 10 * tolerance), 0.0)
+            if trial <= low:
+                break
+        elif low < 0 and (unmoved or (guess <= tolerance and len(good) > 2)):
             trial = 0.0
         elif not max(low, 0.0) < (trial := guess + 0.1 * (high - guess)) < high:
             trial = (max(low, 0.0) + high) / 2
@@ -216,12 +227,14 @@ def population_minimum_fresh_fraction(
         room = 1 - Linearised(now, found).leading() if left >= keep - 1e-12 else -1.0
         if room >= -1e-9 and left >= keep - 1e-12:
             high, theta = trial, found
-            good = [*good, (room, left, trial)][-3:]
+            good = [(room, left, trial)] if done else [*good, (room, left, trial)][-3:]
             if trial == 0:
                 break
         else:
             low = trial
             lost_to = "share" if left < keep - 1e-12 else "stability"
+            if done:
+                break
     value = 0.0 if high == 0 else min(max(guess, low, 0.0), high) if guess > -np.inf else high
     why = why if guess > -np.inf else lost_to
     kept = np.asarray(metrics.hill(theta, order) / metrics.hill(human, order))
