@@ -56,8 +56,8 @@ def test_just_above_diversity_is_kept_and_just_below_it_is_not(seed, hottest, ov
 
 
 def test_a_fall_that_keeps_enough_is_not_the_end():
-    # The healthy state goes between 0.33 and 0.37, but what takes over still keeps far more than the 23 % asked for,
-    # and past the fold Newton's method alone would settle on the saddle between the two.
+    # The healthy state goes between 0.33 and 0.37, but what takes over still keeps far more than the
+    # 23 % asked for, and past the fold Newton's method alone would settle on the saddle between the two.
     random = np.random.default_rng(1645)
     population, keep = random_population(random, 1.0), random.uniform(0.2, 0.95)
     least = population_minimum_fresh_fraction(population, keep)
