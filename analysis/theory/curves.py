@@ -19,12 +19,14 @@ which is also the sign of dλ/dr along the branch: stability changes at the fold
 **Where it leads.** The mean field climbs Φ(Θ) = λ Σ h ln Θ + (1−λ) T ln ΣΘ^{1/T}: Θ_v' = Θ_v (∂_vΦ − 1),
 so dΦ/ds is the variance of ∂Φ under Θ. There are no cycles; every trajectory ends in fixed points.
 
-**How many.** (i) Captured by w, some other output being at least as probable: Θ_w(s) + Θ_u(s) is convex in
-s for the high root of w and the low one of u, h_w ≤ h_u, and each low root is; so ΣΘ = 1 at most twice,
-and one of the two is stable. (ii) With the most probable output on its curve, A/ΣB falls and then rises
-on the high side: λ(p) falls, may rise between two folds, and falls; at most two stable states, one before
-and one after the folds. The scalar inequalities behind (i) and (ii), convexity of the sum of both roots of
-one load, and F(high) ≥ the chord of F(low) (in `Curves.turns`), were checked on dense grids of T and load.
+**How many.** (i) Captured by w, while another output u is at least as probable: ΣΘ is convex in s, because
+every low root is and so is the sum of the high root of w and the low root of u. So ΣΘ = 1 at most
+twice, once stable. (ii) With the most probable output on its curve, A/ΣB falls and then rises on the high
+side: λ(p) falls, may rise between two folds, and falls again. So there are at most two stable states,
+one before and one after the folds, and both may have that output on its high root.
+(i) and (ii) each rest on an inequality between the two roots of one load, in T and the load alone. It was
+checked numerically on dense grids, not proved: that Θ'' in s is no smaller in size at the low than at the
+high root, and the one in `Curves.turns`.
 
 All derived here.
 """
@@ -52,17 +54,18 @@ class Curves:
     Attributes
     ----------
     ties : ndarray of int
-        The most probable outputs (one, unless some tie exactly).
+        The most probable outputs (one, unless some tie to the last bit of their logarithms).
     """
 
     def __init__(self, human: Floats, temperature: float) -> None:
         self.human = human
         self.temperature = temperature
         self.a = (1 - temperature) / temperature
-        self.ties = np.flatnonzero(human == human.max())
         self._log_peak = float(np.log(human.max()))
-        self._others = np.flatnonzero((human > 0) & (human < human.max()))
-        self._log_ratio = np.log(human[self._others]) - self._log_peak
+        log_ratio = np.log(human, out=np.full(human.size, -np.inf), where=human > 0) - self._log_peak
+        self.ties = np.flatnonzero(log_ratio == 0)
+        self._others = np.flatnonzero((log_ratio < 0) & (human > 0))
+        self._log_ratio = log_ratio[self._others]
         self._levels = Levels.of(self._log_ratio)
 
     # --- the curve --------------------------------------------------------------------------------
@@ -105,12 +108,13 @@ class Curves:
 
     def _high(self, top: Root, output: int) -> tuple[Root, float]:
         """Return the high root of an output, and its low root relative to the most probable output's."""
-        probability = self.human[output]
-        if probability == 0:
+        if self.human[output] == 0:
             return roots.high(np.inf, self.a), 0.0
-        ratio = np.array([np.log(probability) - self._log_peak])
-        high = roots.high(top.depth - ratio[0], self.a)
-        return high, 1.0 if ratio[0] == 0 else float(np.exp(roots.low(ratio, top, self.a))[0])
+        if output in self.ties:
+            return roots.high(top.depth, self.a), 1.0
+        ratio = np.log(self.human[[output]]) - self._log_peak
+        high = roots.high(top.depth - float(ratio[0]), self.a)
+        return high, float(np.exp(roots.low(ratio, top, self.a))[0])
 
     # --- folds ------------------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class Curves:
         high, given_up = self._high(top, output)
         short, gain = -np.expm1(self.a * p), np.exp(self.a * p)  # 1 − g and g of the most probable
         bulk = float(self._bulk(top)[1].sum())
-        tied = self.human[output] == self.human.max()
+        tied = output in self.ties
         if not tied and given_up:
             bulk -= float(self._b(np.minimum(top.u + np.log(given_up), -1e-300)))
         loss = short * bulk + (len(self.ties) - tied) * np.exp(p) * gain
@@ -142,7 +146,7 @@ class Curves:
         sign change. Two outputs that tie are a pitchfork: both lie at the crest, the two terms cancel
         there to second order, and if the surplus is still positive close by, the branch ends at p = 0.
         """
-        tied = self.human[output] == self.human.max()
+        tied = output in self.ties
         end = -1e-3 * min(1.0, 1 / self.a) if tied else 0.0
         if tied and self._surplus(end, output) >= 0:
             return 0.0
@@ -247,9 +251,8 @@ class Curves:
         def excess(p: float) -> float:
             return self.log_fresh(p) - log_fresh
 
-        step = 1e-9 * max(abs(start), 1 / self.a)
-        while excess(start) < 0:  # only ever by rounding
-            start, step = start - step, 2 * step
+        if excess(start) <= 0:
+            return start  # not above ln λ, by rounding
         if np.isinf(end):
             end = step = max(start, min(1.0, 1 / self.a))
             while excess(end) > 0:

@@ -197,10 +197,10 @@ def published_bounds(
     human : array_like, shape (V,)
         The law h; δ = min_v h_v.
     temperature : float
-        T > 0, finite.
+        T from 0 to inf. At T = 0 no amount meets the conditions.
     kappa : float
-        κ in (0, 1], the theorems' margin: the share of the floor under Θ (lemma 1) that is counted on.
-        The conditions are weakest, and by default taken, in the limit κ → 1.
+        κ in (0, 1], read here as how much of the floor under Θ (lemma 1 of the first source, 1 − e^{−s})
+        has been reached: it tends to 1 with time, where both conditions ask for the least.
     training_error : float
         η ≥ 0, the bound on the training error, ‖ε‖_∞ ≤ η.
     equilibrium : array_like, shape (V,), optional
@@ -224,18 +224,18 @@ def published_bounds(
     h = checked_law(human)
     t = checked_temperature(temperature)
     kappa = checked_fraction("kappa", kappa)
-    if t == 0 or np.isinf(t) or kappa == 0 or not 0 <= training_error < np.inf:
+    if kappa == 0 or not 0 <= training_error < np.inf:
         raise InputError(
-            f"temperature = {temperature!r}, kappa = {kappa!r}, training_error = {training_error!r}: "
-            "the published conditions hold for 0 < T < inf, 0 < kappa ≤ 1, 0 ≤ training_error < inf"
+            f"kappa = {kappa!r}, training_error = {training_error!r}: "
+            "must be a number above 0, up to 1, and a number from 0"
         )
     least = float(h.min())
-    if least == 0:
+    if least == 0 or t == 0:
         return PublishedBounds(1.0, np.inf, 1.0, np.inf)
 
     def fisher_rao(floor: float) -> float:
         eta = 1 / (t * floor)
-        return max((1 + t * eta * kappa) / (t * least * kappa), (training_error + 2 * eta / kappa) / least)
+        return max((1 / (t * kappa) + eta) / least, (training_error + 2 * eta / kappa) / least)
 
     if equilibrium is not None:
         floor = float(checked_law(equilibrium).min())
@@ -267,7 +267,10 @@ def _self_consistent(human: Floats, temperature: float, bound: Callable[[float],
             floor = float(curves.distribution(p).min()) if p is not None else 0.0
         return log_ratio - float(np.log(bound(floor))) if floor > 0 else -np.inf
 
-    ends = np.log(bound(float(human.min()))), np.log(bound(1 / human.size))
+    at_human = bound(float(human.min()))
+    if at_human > 1e15 or np.isinf(temperature):
+        return at_human  # 1 − λ is below the last bit of λ and Θ_e is h, or Θ_e does not matter
+    ends = np.log(at_human), np.log(bound(1 / human.size))
     first, last = min(ends), max(ends)
     if temperature < 1:
         first = last

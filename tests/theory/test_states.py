@@ -287,7 +287,7 @@ temperatures = st.one_of(
 fractions = st.one_of(st.floats(0, 1), st.sampled_from([1e-300, 1e-9, 1 - 1e-12]))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=150)
 @given(laws, temperatures, fractions)
 def test_every_state_solves_its_equation(weights, temperature, fresh):
     h = np.array(weights) / sum(weights)

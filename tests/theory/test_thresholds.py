@@ -136,10 +136,12 @@ def test_published_bounds_are_consistent_with_their_equilibrium_and_sufficient(t
         assert [(s.captured, s.stable) for s in states] == [(None, True)]
 
 
-def test_published_bounds_say_nothing_of_outputs_no_human_writes():
-    bounds = published_bounds([0.5, 0.5, 0.0], 0.8)
-    assert (bounds.fisher_rao, bounds.euclidean) == (1, 1)
-    assert bounds.euclidean_ratio == np.inf
+def test_published_bounds_at_their_limits():
+    for h, temperature in [([0.5, 0.5, 0.0], 0.8), ([0.5, 0.5], 0)]:
+        bounds = published_bounds(h, temperature)
+        assert (bounds.fisher_rao, bounds.euclidean) == (1, 1)
+        assert bounds.euclidean_ratio == np.inf
+    assert published_bounds([0.9, 0.1], np.inf, training_error=0.05).fisher_rao_ratio == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,6 @@ def test_published_bounds_say_nothing_of_outputs_no_human_writes():
         lambda: minimum_fresh_fraction([0.5, 0.5], 0.8, 1.5),
         lambda: minimum_fresh_fraction([0.5, 0.5], 0.8, start="sick"),
         lambda: minimum_fresh_fraction([0.5, 0.4], 0.8),
-        lambda: published_bounds([0.5, 0.5], 0),
         lambda: published_bounds([0.5, 0.5], 0.8, kappa=0),
         lambda: published_bounds([0.5, 0.5], 0.8, training_error=-1),
     ],
