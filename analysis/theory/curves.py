@@ -219,7 +219,8 @@ class Curves:
     def healthy_at(self, log_fresh: float) -> float | None:
         """Return the position of the healthy state at ln λ, if there is one.
 
-        λ falls along it from 1. It starts where λ ≥ 1 − T g_top ≥ λ, because 1 = Σ λ h/(1 − T g).
+        The branch falls from λ = 1. The search starts where 1 − T g_top is the λ asked for: there the
+        branch is not below it, because 1 = Σ_v λ h_v/(1 − T g_v) ≤ λ/(1 − T g_top).
         """
         if np.isfinite(self.healthy_to) and self.log_fresh(self.healthy_to) > log_fresh:
             return None

@@ -151,12 +151,10 @@ def lifted(log_ratio: Floats, log_gain: float, temperature: float) -> Floats:
     """
     kappa = 1 - 1 / temperature
     gain, rest = np.exp(log_gain), -np.expm1(log_gain)
-    delta = np.maximum(
-        log_ratio + np.log(rest), (log_gain - np.log(gain - rest * np.expm1(log_ratio))) / kappa
-    )
-    human = rest * np.exp(log_ratio)
+    log_human = log_ratio + np.log(rest)
+    delta = np.maximum(log_human, (log_gain - np.log(gain - rest * np.expm1(log_ratio))) / kappa)
     for _ in range(100):
-        sampled, fresh = np.exp(log_gain - kappa * delta), human * np.exp(-delta)
+        sampled, fresh = np.exp(log_gain - kappa * delta), np.exp(log_human - delta)
         step = (sampled + fresh - 1) / (kappa * sampled + fresh)
         delta = np.minimum(delta + step, 0.0)
         if (abs(step) <= 4 * _EPS * (1 + abs(delta))).all():
