@@ -2,10 +2,10 @@
 
 Exact in the mean field for 10 to a million outputs at T = 0.8: the fresh fraction that keeps half of human
 diversity from the human law on (prevention), the one that brings back every collapsed model (cure), and the
-published sufficient condition. Where the human law is flat a collapsed state outlives its cause, and the larger
-the model the more so; under Zipf's law the loss is gradual and the two numbers are one. Then a check by
-simulation, 10 outputs, uniform, λ between the two numbers: models that start from human data stay healthy, models
-that start collapsed stay collapsed.
+published sufficient condition. Where the human law is flat a collapsed state outlives its cause, the more so
+the larger the model; under Zipf's law the loss is gradual and the two numbers are one. Then a check by
+simulation, 10 outputs, uniform, λ between the two numbers: models that start from human data stay healthy,
+models that start collapsed stay collapsed.
 """
 
 import numpy as np

@@ -63,9 +63,9 @@ def study(quick: bool) -> Answer:
     axes.legend(loc="upper right", fontsize="small")
     return Answer(
         f"Of {told} models away from the boundaries {right} ended on the side that theory says; over the "
-        f"cells (± their standard deviation) {np.mean(safe):.3f} ± {np.std([k.mean() for k in safe]):.3f} of human "
-        f"diversity is kept above the fold and {np.mean(lost):.3f} ± {np.std([k.mean() for k in lost]):.3f} "
-        "below 1 − T.",
+        f"cells (± their standard deviation) {np.mean(safe):.3f} ± {np.std([k.mean() for k in safe]):.3f} of "
+        f"human diversity is kept above the fold and {np.mean(lost):.3f} ± "
+        f"{np.std([k.mean() for k in lost]):.3f} below 1 − T.",
         right == told,
         plot,
     )

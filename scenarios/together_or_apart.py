@@ -77,9 +77,9 @@ def study(quick: bool) -> Answer:
     several = [links for links, m in zip(LINKS, modes, strict=True) if m > 1]
     none = apart[-1]
     return Answer(
-        f"Without links the communities end on different outputs in {none:.2f} ± {errors[-1]:.2f} of the runs "
-        f"(0.9 by chance); disagreement can grow with {max(several)} links or fewer, and with more the share is "
-        f"at most {max(single):.2f}.",
+        f"Without links the communities end on different outputs in {none:.2f} ± {errors[-1]:.2f} of the "
+        f"runs (0.9 by chance); disagreement can grow with {max(several)} links or fewer, and with more the "
+        f"share is at most {max(single):.2f}.",
         abs(none - 0.9) < 4 * (0.09 / replicates) ** 0.5 and max(single) < 0.05 and modes == sorted(modes),
         plot,
     )
