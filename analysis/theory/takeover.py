@@ -83,17 +83,30 @@ def _takeover(weights: Floats, exponent: float) -> Floats:
     distinct, kind, count = np.unique(weights, return_inverse=True, return_counts=True)
     if weights.size == 1:
         return np.ones(1)
-    if distinct[-1] < 0.5:
-        return _after_one_draw(weights, exponent)
-    if exponent >= max(2.5, distinct[-1]):
-        measure, density, survival = _by_residues(distinct, exponent)
-        wins = _smallest(measure, density, survival, count)
-    else:
-        for oversampling in (4, 16, 64):
-            measure, density, survival = _by_fourier(distinct, exponent, oversampling)
+    # Tiny weights make the first step slow and all others fast, too much for one grid in time: draw the
+    # first item by hand, and let the clock start afterwards. Then some output has a weight of 1 or more.
+    tiny = distinct[-1] < 0.5
+    rows = np.unique(np.concatenate([distinct, distinct + 1])) if tiny else distinct
+    leader = distinct[0] + 1 if tiny else distinct[-1]
+    spread_out = exponent >= max(2.5, rows[-1])
+    for oversampling in (4, 16, 64):
+        if spread_out:
+            measure, density, survival = _by_residues(rows, exponent, leader)
+        else:
+            measure, density, survival = _by_fourier(rows, exponent, leader, oversampling)
+        if tiny:
+            now, later = np.searchsorted(rows, distinct), np.searchsorted(rows, distinct + 1)
+            first = (distinct / distinct[-1]) ** exponent
+            first /= count @ first
+            ratio = survival[later] / np.maximum(survival[now], 1e-300)
+            # f_v Σ_{u≠v} P(u first) ratio_u + P(v first) f_v after its step; times the other survivals.
+            drawn = density[now] * ((count * first) @ ratio - first[:, None] * ratio)
+            drawn += first[:, None] * density[later]
+            wins = _smallest(measure, drawn, survival[now], count)
+        else:
             wins = _smallest(measure, density, survival, count)
-            if abs(count @ wins - 1) < 1e-10:
-                break
+        if abs(count @ wins - 1) < 1e-10:
+            break
     return np.maximum(wins / (count @ wins), 0.0)[kind]
 
 
@@ -103,36 +116,23 @@ def _smallest(measure: Floats, density: Floats, survival: Floats, count: Integer
     return (density * np.exp(count @ log_survival - log_survival)) @ measure
 
 
-def _after_one_draw(weights: Floats, exponent: float) -> Floats:
-    """Average over the first item: tiny weights make the first step slow and all others fast."""
-    distinct, first, kind, count = np.unique(
-        weights, return_index=True, return_inverse=True, return_counts=True
-    )
-    relative = (distinct / distinct[-1]) ** exponent
-    chances = count * relative / (count @ relative)
-    total = np.zeros(weights.size)
-    for chance, drawn in zip(chances, first, strict=True):
-        after = weights.copy()
-        after[drawn] += 1
-        # Outputs of one weight are alike: whichever was drawn, their chances are shared equally.
-        total += chance * (np.bincount(kind, _takeover(after, exponent)) / count)[kind]
-    return total
-
-
 # --- the law of explosion times, as (quadrature weights, densities, survival functions) -----------------
 
 
-def _by_residues(weights: Floats, exponent: float) -> tuple[Floats, Floats, Floats]:
+def _by_residues(weights: Floats, exponent: float, leader: float) -> tuple[Floats, Floats, Floats]:
     r"""Sum the residues, P(S > t) = Σ_k c_k e^{−ρ_k t}, c_k = Π_{j≠k} ρ_j/(ρ_j − ρ_k), on a grid in ln t.
 
     For α ≥ 5/2 they fall off as exp(−π k cot(π/α)), and for w ≤ α none is large.
     """
     scale = weights[-1]
-    log_time = np.arange(np.log(1e-17), np.log(_NEVER) + 1, 0.02)
+    _, stop = _window(leader, exponent, scale)
+    log_time = np.arange(np.log(1e-17), np.log(stop), 0.02)
     time = np.exp(log_time)
-    density, survival = np.empty((2, weights.size, time.size))
+    density, survival = np.zeros((weights.size, time.size)), np.ones((weights.size, time.size))
     for row, weight in enumerate(weights):
         rates = _rates(weight, np.arange(64), exponent, scale)
+        if rates[0] < 1e-100:
+            continue  # hopeless
         rates = rates[rates < 1e100]  # what is faster is over before the grid begins
         logs = [_log_transform(-rates[k : k + 1], weight, exponent, scale, skip=k) for k in range(rates.size)]
         coefficients = np.exp(np.concatenate(logs)).real
@@ -142,13 +142,16 @@ def _by_residues(weights: Floats, exponent: float) -> tuple[Floats, Floats, Floa
     return time * 0.02, density, survival
 
 
-def _by_fourier(weights: Floats, exponent: float, oversampling: int) -> tuple[Floats, Floats, Floats]:
+def _by_fourier(
+    weights: Floats, exponent: float, leader: float, oversampling: int
+) -> tuple[Floats, Floats, Floats]:
     """Invert the transforms by one fast Fourier transform each, on the times at which a winner explodes.
 
     Abate, Whitt (1992): the inverse of φ on the line Re s = γ is e^{−γt} f(t), made periodic. A period of
     four windows and γ = 30/period keep both the wrapped tail and the amplified rounding near 1e-13.
     """
-    start, stop = _window(weights[-1], exponent)
+    start, _ = _window(weights[-1], exponent, weights[-1])
+    _, stop = _window(leader, exponent, weights[-1])
     period = 4 * (stop - start)
     damping = 30 / period
     step = 2 * np.pi / period
@@ -174,30 +177,39 @@ def _by_fourier(weights: Floats, exponent: float, oversampling: int) -> tuple[Fl
     return np.full(kept, period / n), density, survival
 
 
-def _window(weight: float, exponent: float) -> tuple[float, float]:
-    """Return the times between which the largest weight explodes, but for a chance of 1e-19 each side.
+def _window(weight: float, exponent: float, scale: float) -> tuple[float, float]:
+    """Return the times between which a weight explodes, but for a chance of 1e-19 on either side.
 
-    Others explode later, so nothing happens before; and what happens after comes too late to win. Below
+    Before the start for the largest weight nothing happens, as others explode later; and after the stop
+    for one that is sure to be there, ``leader``, it is too late to win. Below
     the mean, sums of positive variables are sub-Gaussian, P(S ≤ μ − x) ≤ exp(−x²/(2 Σ E X_k²)), where
     E X_k² = 2 Var X_k; above, Chernoff's bound.
     """
     mean = _zeta(exponent, weight)
     variance = _zeta(2 * exponent, weight)
     start = max(0.0, mean - 2 * np.sqrt(variance * _NEVER))
-    rates = np.geomspace(1e-6, 0.95, 60)
-    bounds = (_NEVER + _log_transform(-rates, weight, exponent, weight).real) / rates
-    return start, float(bounds.min())
+    # The best rate is near 9.5 standard deviations' inverse, and always below the first step's, 1.
+    rates = np.geomspace(1e-3, 1, 60) * min(0.95, 20 / np.sqrt(variance))
+    stop = float(np.min((_NEVER + _log_transform(-rates, weight, exponent, weight).real) / rates))
+    unit = np.exp(min(exponent * np.log(scale / weight), 345.0))  # as far as `_rates` go
+    return float(start * unit), float(stop * unit)
 
 
 def _first_contender(weights: Floats, exponent: float, stop: float) -> int:
     """Return the position of the least weight that may explode before ``stop`` with a chance above 1e-19.
 
-    Larger weights explode earlier, so positions before it are hopeless; Chernoff's bound, bisected.
+    Larger weights explode earlier, so those before it are hopeless. Three bounds, cheap ones first: the
+    first step alone takes too long; the sub-Gaussian bound of `_window`; Chernoff's.
     """
+    scale = weights[-1]
     s = np.geomspace(10, 1e4, 12) / stop
 
     def hopes(weight: float) -> bool:
-        return bool((s * stop + _log_transform(s, weight, exponent, weights[-1]).real).min() > -_NEVER)
+        time = stop * (weight / scale) ** exponent  # in units of the mean first step
+        late = _zeta(exponent, weight) - time
+        if time < np.exp(-_NEVER) or (late > 0 and late**2 > 4 * _zeta(2 * exponent, weight) * _NEVER):
+            return False
+        return bool((s * stop + _log_transform(s, weight, exponent, scale).real).min() > -_NEVER)
 
     return bisect.bisect_left(weights, True, hi=weights.size - 1, key=hopes)
 
@@ -209,13 +221,15 @@ def _log_transform(s: np.ndarray, weight: float, exponent: float, scale: float, 
     Σ_{k≥K} ln(1 + s/(w+k)^α) = Σ_n (−1)^{n+1} s^n ζ(αn, w+K)/n, with the Hurwitz zeta function ζ.
     """
     s = np.asarray(s, dtype=np.complex128)
-    explicit = int(max(0.0, skip + 1, np.ceil(4 * scale * np.abs(s).max() ** (1 / exponent) - weight)))
+    small = 4 ** -min(exponent, 2.0)
+    needed = scale * (np.abs(s).max() / small) ** (1 / exponent) - weight
+    explicit = int(max(0.0, skip + 1, np.ceil(needed)))
     total = np.zeros(s.shape, dtype=np.complex128)
     for steps in np.array_split(np.arange(explicit), 1 + explicit * s.size // 1_000_000):
         total -= np.log1p(s[:, None] / _rates(weight, steps[steps != skip], exponent, scale)).sum(axis=1)
     after = weight + explicit
-    z = s * (scale / after) ** exponent  # at most 4^−α
-    for n in range(1, 1 + int(27 / exponent)):
+    z = s * (scale / after) ** exponent
+    for n in range(1, 1 + int(np.log(1e-17) / np.log(small))):
         total += (-z) ** n / n * _zeta(exponent * n, after)
     return total
 
@@ -229,9 +243,10 @@ def _rates(weight: float, steps: np.ndarray, exponent: float, scale: float) -> F
 def _zeta(a: float, q: float) -> float:
     """Return q^a ζ(a, q) = Σ_k (1 + k/q)^−a for a > 1, where q^a alone may overflow.
 
-    Euler and Maclaurin's formula beyond k = 100 a; its next term is below 1e-14.
+    Euler and Maclaurin's formula from q + k = 100 a on, where its next term is below 1e-14; or from where
+    what is left is below 1e-18, if that is nearer.
     """
-    first = int(max(0.0, np.ceil(100 * a - q)))
+    first = int(np.ceil(min(max(0.0, 100 * a - q), q * np.expm1(42 / a))))
     far = q + first
     tail = far / (a - 1) + 1 / 2 + a / (12 * far) - a * (a + 1) * (a + 2) / (720 * far**3)
     return float(np.sum((1 + np.arange(first) / q) ** -a) + (far / q) ** -a * tail)

@@ -209,8 +209,8 @@ def test_the_first_item_changes_no_probability(weights, exponent):
 )
 def test_the_two_inversions_agree(weights, exponent):
     w, one = np.array(weights, dtype=float), np.ones(len(weights), dtype=int)
-    residues = takeover._smallest(*takeover._by_residues(w, exponent), one)
-    fourier = takeover._smallest(*takeover._by_fourier(w, exponent, 4), one)
+    residues = takeover._smallest(*takeover._by_residues(w, exponent, w[-1]), one)
+    fourier = takeover._smallest(*takeover._by_fourier(w, exponent, w[-1], 4), one)
     np.testing.assert_allclose(residues, fourier, atol=1e-11)
     assert residues.sum() == pytest.approx(1, abs=1e-11)
 
