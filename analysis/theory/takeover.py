@@ -105,8 +105,10 @@ def _takeover(weights: Floats, exponent: float) -> Floats:
             wins = _smallest(measure, drawn, survival[now], count)
         else:
             wins = _smallest(measure, density, survival, count)
-        if abs(count @ wins - 1) < 1e-10:
+        if abs(count @ wins - 1) < 1e-9:
             break
+    else:
+        raise ArithmeticError(f"takeover probabilities sum to {count @ wins}: please report these weights")
     return np.maximum(wins / (count @ wins), 0.0)[kind]
 
 
