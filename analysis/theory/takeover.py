@@ -8,7 +8,9 @@ times follow from their transform
 
 in one of two ways, by what its poles −(w+k)^α allow. Far apart (α large), the sum over their residues
 converges within a few terms; close together (w large or α small), the residues cancel, but S is then so
-smooth that a fast Fourier transform resolves it. Time is in units of (largest weight)^−α throughout.
+smooth that a fast Fourier transform resolves it. Time is in units of (largest weight)^−α throughout, where
+the mean of S is about w/(α − 1). That part is common to all outputs and drowns what they differ by as
+α → 1: "centred" means that it is left out, exactly.
 """
 
 import bisect
@@ -21,8 +23,6 @@ from analysis.theory.urns import checked_law, positive
 from ecosystem.errors import InputError
 from ecosystem.types import Floats, Integers
 
-_CLOSEST = 0.9999
-"""Largest temperature below 1 at which explosion times, of order 1/(1 − T), still keep nine digits."""
 _NEVER = 45.0
 """exp(−45) ≈ 3e-20: what is less likely is left out."""
 
@@ -39,7 +39,8 @@ def takeover_probabilities(initial: ArrayLike, pretraining_size: float, temperat
     pretraining_size : float
         ℓ(0) > 0; the starting weights ℓ(0) Θ_v(0) need not be whole.
     temperature : float
-        0 ≤ T ≤ 0.9999. At T = 0 the first item decides: ties for the largest weight share the chance.
+        0 ≤ T < 1. At T = 0 the first item decides: ties for the largest weight share the chance. For T → 1
+        a takeover takes ever longer, by the largest component of Pólya's Dirichlet law.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def takeover_probabilities(initial: ArrayLike, pretraining_size: float, temperat
     Raises
     ------
     InputError
-        If T ≥ 1, where no output takes over, or so close below it that digits are lost.
+        If T ≥ 1, where no output takes over.
 
     Notes
     -----
@@ -65,11 +66,6 @@ def takeover_probabilities(initial: ArrayLike, pretraining_size: float, temperat
     size = positive(pretraining_size, "pretraining_size")
     if not 0 <= temperature < 1:
         raise InputError(f"temperature = {temperature}: an output takes over only for 0 ≤ T < 1")
-    if temperature > _CLOSEST:
-        raise InputError(
-            f"temperature = {temperature}: allowed up to {_CLOSEST}; closer to 1 a takeover takes longer "
-            "than any run, and the urn is as good as Pólya's: polya_limit"
-        )
     wins = np.zeros(p.size)
     if temperature == 0:
         wins[p == p.max()] = 1 / (p == p.max()).sum()
@@ -105,10 +101,10 @@ def _takeover(weights: Floats, exponent: float) -> Floats:
             wins = _smallest(measure, drawn, survival[now], count)
         else:
             wins = _smallest(measure, density, survival, count)
-        if abs(count @ wins - 1) < 1e-9:
+        if abs(count @ wins - 1) < 1e-9 + 1e-12 * weights.size:
             break
     else:
-        raise ArithmeticError(f"takeover probabilities sum to {count @ wins}: please report these weights")
+        raise ArithmeticError(f"takeover probabilities sum to {count @ wins:.12f}, not to 1")
     return np.maximum(wins / (count @ wins), 0.0)[kind]
 
 
@@ -128,7 +124,7 @@ def _by_residues(weights: Floats, exponent: float, leader: float) -> tuple[Float
     """
     scale = weights[-1]
     _, stop = _window(leader, exponent, scale)
-    log_time = np.arange(np.log(1e-17), np.log(stop), 0.02)
+    log_time = np.arange(np.log(1e-17), np.log(stop + scale / (exponent - 1)), 0.02)
     time = np.exp(log_time)
     density, survival = np.zeros((weights.size, time.size)), np.ones((weights.size, time.size))
     for row, weight in enumerate(weights):
@@ -160,7 +156,7 @@ def _by_fourier(
 
     def transform(weight: float, frequency: np.ndarray) -> np.ndarray:
         s = damping + 1j * frequency
-        return np.exp(s * start + _log_transform(s, weight, exponent, weights[-1]))
+        return np.exp(s * start + _log_transform(s, weight, exponent, weights[-1], centred=True))
 
     # The narrowest law, that of the largest weight, decides how many frequencies there are.
     most = 64
@@ -180,21 +176,20 @@ def _by_fourier(
 
 
 def _window(weight: float, exponent: float, scale: float) -> tuple[float, float]:
-    """Return the times between which a weight explodes, but for a chance of 1e-19 on either side.
+    """Return the centred times between which a weight explodes, but for a chance of 1e-19 on either side.
 
     Before the start for the largest weight nothing happens, as others explode later; and after the stop
-    for one that is sure to be there, ``leader``, it is too late to win. Below
-    the mean, sums of positive variables are sub-Gaussian, P(S ≤ μ − x) ≤ exp(−x²/(2 Σ E X_k²)), where
-    E X_k² = 2 Var X_k; above, Chernoff's bound.
+    for one that is sure to be there, ``leader``, it is too late to win. Below the mean, sums of positive
+    variables are sub-Gaussian, P(S ≤ μ − x) ≤ exp(−x²/(2 Σ E X_k²)), where E X_k² = 2 Var X_k; above,
+    Chernoff's bound.
     """
-    mean = _zeta(exponent, weight)
-    variance = _zeta(2 * exponent, weight)
-    start = max(0.0, mean - 2 * np.sqrt(variance * _NEVER))
-    # The best rate is near 9.5 standard deviations' inverse, and always below the first step's, 1.
-    rates = np.geomspace(1e-3, 1, 60) * min(0.95, 20 / np.sqrt(variance))
-    stop = float(np.min((_NEVER + _log_transform(-rates, weight, exponent, weight).real) / rates))
-    unit = np.exp(min(exponent * np.log(scale / weight), 345.0))  # as far as `_rates` go
-    return float(start * unit), float(stop * unit)
+    mean, deviation = _mean_and_deviation(weight, exponent, scale)
+    start = max(-scale / (exponent - 1), mean - 2 * deviation * _NEVER**0.5)
+    first_step = np.exp(min(exponent * np.log(scale / weight), 345.0))  # as far as `_rates` go
+    # The best rate is near 9.5 over the deviation, and always below that of the first step.
+    rates = np.geomspace(1e-3, 1, 60) * min(0.95 / first_step, 20 / deviation)
+    bounds = (_NEVER + _log_transform(-rates, weight, exponent, scale, centred=True).real) / rates
+    return start, float(bounds.min())
 
 
 def _first_contender(weights: Floats, exponent: float, stop: float) -> int:
@@ -204,19 +199,24 @@ def _first_contender(weights: Floats, exponent: float, stop: float) -> int:
     first step alone takes too long; the sub-Gaussian bound of `_window`; Chernoff's.
     """
     scale = weights[-1]
-    s = np.geomspace(10, 1e4, 12) / stop
+    absolute = stop + scale / (exponent - 1)
+    s = np.geomspace(10, 1e4, 12) / absolute
 
     def hopes(weight: float) -> bool:
-        time = stop * (weight / scale) ** exponent  # in units of the mean first step
-        late = _zeta(exponent, weight) - time
-        if time < np.exp(-_NEVER) or (late > 0 and late**2 > 4 * _zeta(2 * exponent, weight) * _NEVER):
+        if absolute * (weight / scale) ** exponent < np.exp(-_NEVER):
             return False
-        return bool((s * stop + _log_transform(s, weight, exponent, scale).real).min() > -_NEVER)
+        mean, deviation = _mean_and_deviation(weight, exponent, scale)
+        if mean - stop > 2 * deviation * _NEVER**0.5:
+            return False
+        transform = _log_transform(s, weight, exponent, scale, centred=True).real
+        return bool((s * stop + transform).min() > -_NEVER)
 
     return bisect.bisect_left(weights, True, hi=weights.size - 1, key=hopes)
 
 
-def _log_transform(s: np.ndarray, weight: float, exponent: float, scale: float, skip: int = -1) -> np.ndarray:
+def _log_transform(
+    s: np.ndarray, weight: float, exponent: float, scale: float, skip: int = -1, centred: bool = False
+) -> np.ndarray:
     r"""Return ln φ(s) of an explosion time, time in units of scale^−α, optionally without one factor.
 
     Factors are multiplied until z = s/rate is small, and the logarithms of the others expanded:
@@ -231,9 +231,19 @@ def _log_transform(s: np.ndarray, weight: float, exponent: float, scale: float, 
         total -= np.log1p(s[:, None] / _rates(weight, steps[steps != skip], exponent, scale)).sum(axis=1)
     after = weight + explicit
     z = s * (scale / after) ** exponent
-    for n in range(1, 1 + int(np.log(1e-17) / np.log(small))):
+    total -= s * _mean_and_deviation(after, exponent, scale)[0] if centred else z * _zeta(exponent, after)
+    for n in range(2, 1 + int(np.log(1e-17) / np.log(small))):
         total += (-z) ** n / n * _zeta(exponent * n, after)
     return total
+
+
+def _mean_and_deviation(weight: float, exponent: float, scale: float) -> tuple[float, float]:
+    """Return the centred mean Σ_k (scale/(w+k))^α − scale/(α−1) and the standard deviation of S."""
+    # What Euler and Maclaurin's integral ∫_w^∞ (scale/x)^α dx adds, without scale/(α−1).
+    beyond = scale * np.expm1((1 - exponent) * np.log(weight / scale)) / (exponent - 1)
+    unit = np.exp(min(exponent * np.log(scale / weight), 345.0))
+    mean = unit * _zeta(exponent, weight, integral=False) + beyond
+    return float(mean), float(unit * _zeta(2 * exponent, weight) ** 0.5)
 
 
 def _rates(weight: float, steps: np.ndarray, exponent: float, scale: float) -> Floats:
@@ -242,13 +252,16 @@ def _rates(weight: float, steps: np.ndarray, exponent: float, scale: float) -> F
         return np.clip(((weight + steps) / scale) ** exponent, 1e-150, 1e150)
 
 
-def _zeta(a: float, q: float) -> float:
-    """Return q^a ζ(a, q) = Σ_k (1 + k/q)^−a for a > 1, where q^a alone may overflow.
+def _zeta(a: float, q: float, integral: bool = True) -> float:
+    """Return q^a ζ(a, q) = Σ_k (1 + k/q)^−a for a > 1, or its excess over ∫_0^∞ (1 + k/q)^−a dk = q/(a−1).
 
     Euler and Maclaurin's formula from q + k = 100 a on, where its next term is below 1e-14; or from where
     what is left is below 1e-18, if that is nearer.
     """
     first = int(np.ceil(min(max(0.0, 100 * a - q), q * np.expm1(42 / a))))
     far = q + first
-    tail = far / (a - 1) + 1 / 2 + a / (12 * far) - a * (a + 1) * (a + 2) / (720 * far**3)
-    return float(np.sum((1 + np.arange(first) / q) ** -a) + (far / q) ** -a * tail)
+    tail = 1 / 2 + a / (12 * far) - a * (a + 1) * (a + 2) / (720 * far**3)
+    total = np.sum((1 + np.arange(first) / q) ** -a) + (far / q) ** -a * tail
+    # The integral beyond ``first``, or minus the integral up to it.
+    log_kept = (1 - a) * np.log(far / q)
+    return float(total + q / (a - 1) * (np.exp(log_kept) if integral else np.expm1(log_kept)))
