@@ -77,7 +77,7 @@ def _result(
 
 
 def fixation(copies: int) -> Iterator[Result]:
-    """Count rounds until one of ten equal outputs is left: replace, T = 1 (Kazdan et al., arXiv:2410.16713)."""
+    """Count rounds until one of ten equal outputs is left (Kazdan et al., arXiv:2410.16713)."""
     ten = np.full(10, 0.1)
     for n, published in ((10, 17.0), (100, 205.0), (1000, 1800.0)):
         models = max(20, copies * 10 // n)

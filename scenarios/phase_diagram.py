@@ -1,7 +1,7 @@
 """Where in the plane of temperature and fresh fraction does a model collapse?
 
 One model, 20 outputs, a uniform human law: every cell is simulated from the human law under ``forget:0.05``
-(about 20 time constants in the full version). On top, exactly: below the line λ = 1 − T the healthy state is
+(20 time constants in the full version). On top, exactly: below the line λ = 1 − T the healthy state is
 unstable; above the second line (the fold) no captured state exists; between them both are stable.
 """
 
@@ -16,7 +16,7 @@ OUTPUTS = 20
 
 def study(quick: bool) -> Answer:
     """Simulate a grid of cells and hold them to the boundaries."""
-    copies, rounds, items, steps = (3, 300, 500, 9) if quick else (8, 600, 2000, 17)
+    copies, rounds, items, steps = (3, 300, 500, 9) if quick else (4, 400, 1000, 13)
     temperatures, fresh = np.linspace(0.3, 1.1, steps), np.linspace(0.0, 0.8, steps)
     scenario = Scenario(
         n_outputs=OUTPUTS,

@@ -36,6 +36,17 @@ def test_arrows_point_one_way(folder):
         assert not tops & FORBIDDEN[folder], file
 
 
+def test_the_theory_is_an_independent_witness():
+    simulator = {
+        f"ecosystem.{name}" for name in ("agents", "model", "engine", "recording", "trajectory", "mixing")
+    }
+    for file in (ROOT / "analysis" / "theory").glob("*.py"):
+        names = set(imports(file))
+        assert not any(name.startswith(tuple(simulator)) for name in names), file
+        assert not names & {"ecosystem.Ecosystem", "ecosystem.run", "ecosystem.Trajectory"}, file
+        assert not {"mesa", "matplotlib"} & {name.partition(".")[0] for name in names}, file
+
+
 def test_only_the_table_is_pandas():
     users = {
         file.name
