@@ -54,10 +54,10 @@ def sentence(runs: Mapping[str, Trajectory]) -> str:
         share = kept(run)
         covered = last(run, "human_coverage")
         outcomes.append(
-            f"{label} kept {_percent(share)} of human diversity and covers {_percent(covered)} of human use"
+            f"{label}, {_percent(share)} of human diversity kept, {_percent(covered)} of human use covered"
         )
     rounds = max(run.table["round"].max() for run in runs.values())
-    return f"After {rounds} rounds {'; '.join(outcomes)}."
+    return f"After {rounds} rounds: {'; '.join(outcomes)}."
 
 
 def _percent(share: Estimate) -> str:

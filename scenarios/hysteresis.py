@@ -1,6 +1,6 @@
 """Does a cure cost more human data than prevention, and how does that depend on the size of the model?
 
-Exact in the mean field for 10 to a million outputs at T = 0.8: the fresh fraction that keeps half of human
+Exact in the mean field for 10 to a million outputs at T = 0.8: the fresh fraction that keeps 90% of human
 diversity from the human law on (prevention), the one that brings back every collapsed model (cure), and the
 published sufficient condition. Where the human law is flat a collapsed state outlives its cause, the more so
 the larger the model; under Zipf's law the loss is gradual and the two numbers are one. Then a check by
@@ -16,7 +16,7 @@ from ecosystem import Scenario
 from ecosystem.human import load
 from scenarios.common import Answer, by_value, command, figure, independent
 
-TEMPERATURE, KEEP = 0.8, 0.5
+TEMPERATURE, KEEP = 0.8, 0.9
 
 
 def study(quick: bool) -> Answer:

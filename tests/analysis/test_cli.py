@@ -27,8 +27,8 @@ def test_main_job_runs_a_population_beside_one_alone(call, tmp_path):
     assert alone.final.shape == (2, 1, 50)
     assert population.scenario.seed == alone.scenario.seed == 5
     assert {"run.png", "run.svg", "summary.txt"} <= {path.name for path in folder.iterdir()}
-    assert "34 providers kept" in done.stdout
-    assert "one alone kept" in done.stdout
+    assert "34 providers, " in done.stdout
+    assert "one alone, " in done.stdout
     assert str(folder.relative_to(tmp_path)) in done.stdout
 
 

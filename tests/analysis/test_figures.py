@@ -63,7 +63,7 @@ def test_summary_and_sentence():
     assert list(table.columns) == ["human data", "two, round 0", "two, round 5"]
     assert len(table) == len(MEASURES)
     assert "±" in table.iloc[0, 2]
-    assert sentence({"two": t}).startswith("After 5 rounds two kept ")
+    assert sentence({"two": t}).startswith("After 5 rounds: two, ")
     assert 0.8 < kept(t).mean < 1.2
 
 
