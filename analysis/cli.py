@@ -81,7 +81,6 @@ def run(
     config = _scenario(scenario, changes, seed)
     if out is None:
         out = Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}"
-        out.parent.mkdir(exist_ok=True)
     check_vacant(out)
     _run(config, replicates or 4, out, alone if alone is not None else scenario is None)
 
@@ -197,6 +196,7 @@ def threshold(
     from analysis.threshold import bifurcation_figure, explain, thresholds
     from ecosystem import InputError, Scenario
     from ecosystem.scenario import parse_setting
+    from ecosystem.trajectory import check_vacant
 
     given = {"human": human, "temperature": temperature}
     settings = {name: parse_setting(f"{name}={value}")[1] for name, value in given.items()}
@@ -208,8 +208,9 @@ def threshold(
     config = Scenario(**{name: value for name, value in settings.items() if value is not None})
     if out is not None and out.suffix not in (".png", ".svg"):
         raise InputError(f"--out {out}: give the name of a .png or an .svg file")
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it, or save elsewhere")
+    figure = out or Path("results") / "threshold.png"
+    if not figure.exists():
+        check_vacant(figure)
     answer = thresholds(config, keep)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
@@ -217,11 +218,9 @@ def threshold(
     click.echo(explain(answer))
     if len(answer["temperature"]) > 1:
         return
-    if out is None:
-        out = Path("results") / "threshold.png"
-        out.parent.mkdir(exist_ok=True)
-    save_figure(bifurcation_figure(config, answer), out)
-    click.echo(f"figure: {out}")
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(bifurcation_figure(config, answer), figure)
+    click.echo(f"figure: {figure}")
 
 
 @main.command()

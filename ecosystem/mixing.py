@@ -113,6 +113,8 @@ class Mixing:
                 f"provider {reader} drew {len(uniforms)} items of author {author}, who published "
                 f"{len(published)}; publish more, train on fewer, or write with_replacement = true"
             )
+        if len(uniforms) == len(published):
+            return published  # all of them: nothing is left to chance
         return published[without_replacement(len(published), uniforms)]
 
 

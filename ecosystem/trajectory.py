@@ -300,13 +300,12 @@ def check_vacant(folder: str | os.PathLike[str], resumed: bool = False) -> None:
     ------
     InputError
         If something is there already: anything but an empty folder or, with ``resumed``, an
-        interrupted run; or if the folder above it is not there or cannot be written to.
+        interrupted run; or if no folder can be made there.
     """
     path = Path(folder)
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; make it, or save elsewhere")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: the folder {path.parent} cannot be written to; save elsewhere")
+    above = next(ancestor for ancestor in path.absolute().parents if ancestor.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{path}: no folder can be made in {above}; save elsewhere")
     if path.is_dir() and (not any(path.iterdir()) or resumed):
         return
     if path.exists():
@@ -321,6 +320,7 @@ def whole_folder(folder: str | os.PathLike[str], replace: bool = False) -> Itera
     """
     path = Path(folder)
     check_vacant(path, resumed=replace)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
         inner = temporary / path.name

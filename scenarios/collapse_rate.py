@@ -17,7 +17,7 @@ TEMPERATURES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0]
 
 def study(quick: bool) -> Answer:
     """Measure the exponent over temperatures and hold it to 1/T − 1."""
-    copies, start, items, pretraining, rounds = (100 if quick else 1000), 0.02, 1000, 20_000, 60
+    copies, start, items, pretraining, rounds = (100 if quick else 400), 0.02, 1000, 20_000, 60
     scenario = Scenario(
         human=[0.5, 0.5],
         initial=[0.5 + start, 0.5 - start],

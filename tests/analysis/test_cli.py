@@ -55,7 +55,7 @@ def test_a_scenario_file_is_what_python_runs(call, tmp_path):
     [
         (["run", "none.toml"], "none.toml does not exist"),
         (["run", "--out", "taken"], "already there"),
-        (["run", "--out", "no/such/out"], "does not exist"),
+        (["run", "--out", "taken/file/out"], "no folder can be made"),
         (["run", "--replicates", "0"], "replicates"),
         (["run", "--seed", "x"], "seed"),
         (["run", "--set", "rounds"], "key=value"),

@@ -106,7 +106,7 @@ def test_command_as_json(call, tmp_path):
         (["--human", "nope"], "human = 'nope'"),
         (["--n-outputs", "0"], "n_outputs = 0"),
         (["--out", "figure.pdf"], ".png or an .svg"),
-        (["--out", "no/figure.png"], "does not exist"),
+        (["--out", "/dev/null/figure.png"], "no folder can be made"),
         (["--sharing", "karate-club", "--n-providers", "3"], "34 nodes"),
     ],
 )

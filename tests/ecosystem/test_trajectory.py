@@ -81,8 +81,10 @@ def test_saving_never_overwrites(tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="already there"):
         t.save(tmp_path / "mine")
-    with pytest.raises(InputError, match="does not exist"):
-        t.save(tmp_path / "no" / "such" / "folder")
+    with pytest.raises(InputError, match="no folder can be made"):
+        t.save(tmp_path / "mine" / "thesis.txt" / "run")
+    t.save(tmp_path / "new" / "folder" / "run")
+    assert Trajectory.load(tmp_path / "new" / "folder" / "run") == t
     with pytest.raises(InputError, match="holds no saved run"):
         Trajectory.load(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
