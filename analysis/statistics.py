@@ -21,6 +21,13 @@ class Estimate(NamedTuple):
         return f"{self.mean:,.{places}f} ± {self.half_width:,.{places}f}"
 
 
+def share_interval(successes: int, n: int) -> tuple[float, float]:
+    """Return the exact 95% interval of a probability, from successes out of n (Clopper, Pearson 1934)."""
+    low = special.betaincinv(successes, n - successes + 1, 0.025) if successes > 0 else 0.0
+    high = special.betaincinv(successes + 1, n - successes, 0.975) if successes < n else 1.0
+    return float(low), float(high)
+
+
 def number(value: float, digits: int = 3) -> str:
     """Write a number with so many significant digits, never as 1.07e+03."""
     return f"{value:,.0f}" if 1000 <= abs(value) < np.inf else f"{value:.{digits}g}"

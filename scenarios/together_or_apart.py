@@ -6,7 +6,9 @@ while only the mode of agreement grows, the communities end on one output.
 """
 
 import networkx as nx
+import numpy as np
 
+from analysis.statistics import share_interval
 from analysis.theory import agreement_modes
 from ecosystem import Scenario, run
 from scenarios.common import Answer, command, figure
@@ -27,7 +29,7 @@ def two_cliques(links: int) -> nx.Graph:
 def study(quick: bool) -> Answer:
     """Count the runs in which the two communities end on different outputs."""
     replicates, rounds = (20, 60) if quick else (200, 150)
-    apart, modes, errors = [], [], []
+    apart, modes, ends = [], [], []
     for links in LINKS:
         scenario = Scenario(
             human="uniform",
@@ -46,9 +48,9 @@ def study(quick: bool) -> Answer:
         modes.append(agreement_modes(scenario).growing)
         final = run(scenario, replicates, progress=True).final
         leaders = final.reshape(replicates, 2, 5, 10).mean(axis=2).argmax(axis=2)
-        share = float((leaders[:, 0] != leaders[:, 1]).mean())
-        apart.append(share)
-        errors.append(1.96 * (share * (1 - share) / replicates) ** 0.5)
+        different = int((leaders[:, 0] != leaders[:, 1]).sum())
+        apart.append(different / replicates)
+        ends.append(share_interval(different, replicates))
     plot = figure()
     axes = plot.axes[0]
     for growing, colour, label in (
@@ -59,7 +61,7 @@ def study(quick: bool) -> Answer:
         axes.errorbar(
             [LINKS[i] for i in chosen],
             [apart[i] for i in chosen],
-            [errors[i] for i in chosen],
+            np.abs([[apart[i] - ends[i][side] for i in chosen] for side in (0, 1)]),
             linestyle="none",
             marker="o",
             capsize=3,
@@ -77,9 +79,9 @@ def study(quick: bool) -> Answer:
     several = [links for links, m in zip(LINKS, modes, strict=True) if m > 1]
     none = apart[-1]
     return Answer(
-        f"Without links the communities end on different outputs in {none:.2f} ± {errors[-1]:.2f} of the "
-        f"runs (0.9 by chance); disagreement can grow with {max(several)} links or fewer, and with more the "
-        f"share is at most {max(single):.2f}.",
+        f"Without links the communities end on different outputs in {none:.2f} of the runs (95% interval "
+        f"{ends[-1][0]:.2f} to {ends[-1][1]:.2f}; 0.9 by chance); disagreement can grow with {max(several)} "
+        f"links or fewer, and with more the share is at most {max(single):.2f}.",
         abs(none - 0.9) < 4 * (0.09 / replicates) ** 0.5 and max(single) < 0.05 and modes == sorted(modes),
         plot,
     )

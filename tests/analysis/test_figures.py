@@ -3,7 +3,7 @@ import pytest
 
 from analysis.figures import run_figure
 from analysis.report import MEASURES, kept, sentence, summary
-from analysis.statistics import estimate
+from analysis.statistics import estimate, share_interval
 from analysis.theory import expected_simpson_diversity
 from ecosystem import Scenario, run
 
@@ -65,6 +65,15 @@ def test_summary_and_sentence():
     assert "±" in table.iloc[0, 2]
     assert sentence({"two": t}).startswith("After 5 rounds: two, ")
     assert 0.8 < kept(t).mean < 1.2
+
+
+def test_exact_interval_of_a_share():
+    # The rule of three, and the mirror image.
+    assert share_interval(0, 100) == pytest.approx((0, 1 - 0.025**0.01))
+    low, high = share_interval(30, 100)
+    assert share_interval(70, 100) == pytest.approx((1 - high, 1 - low))
+    assert (low, high) == pytest.approx((0.2124, 0.3998), abs=1e-4)
+    assert share_interval(5, 5)[1] == 1
 
 
 def test_estimates():

@@ -15,7 +15,7 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in (
 def test_its_conclusion_holds(name):
     answer = import_module(f"scenarios.{name}").study(quick=True)
     assert answer.holds, answer.conclusion
-    assert "±" in answer.conclusion
+    assert "±" in answer.conclusion or "95% interval" in answer.conclusion
     panels = [axes for axes in answer.figure.axes if axes.get_label() != "<colorbar>"]
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in panels)
 
