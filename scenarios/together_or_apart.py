@@ -28,7 +28,7 @@ def two_cliques(links: int) -> nx.Graph:
 
 def study(quick: bool) -> Answer:
     """Count the runs in which the two communities end on different outputs."""
-    replicates, rounds = (20, 60) if quick else (200, 150)
+    replicates, rounds = (20, 60) if quick else (60, 100)
     apart, modes, ends = [], [], []
     for links in LINKS:
         scenario = Scenario(
