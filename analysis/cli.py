@@ -27,6 +27,10 @@ class _Commands(click.Group):
             return super().invoke(context)
         except InputError as error:
             raise _Mistake(str(error)) from None
+        except OSError as error:
+            raise _Mistake(f"{error.filename or 'file'}: {error.strerror or error}") from None
+        except MemoryError:
+            raise _Mistake("not enough memory: give fewer outputs, providers or items") from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,12 +91,19 @@ def run(
 
 def _scenario(file: Path | None, changes: tuple[str, ...], seed: int | None) -> "Scenario":
     from ecosystem import Scenario
-    from ecosystem.scenario import parse_setting
+    from ecosystem.scenario import parse_setting, read_toml
 
     settings = dict(parse_setting(change) for change in changes)
     if seed is not None:
         settings["seed"] = seed
-    return Scenario.from_toml(file or Path(__file__).with_name("main_job.toml"), **settings)
+    if file is not None:
+        return Scenario.from_toml(file, **settings)
+    main_job = read_toml(Path(__file__).with_name("main_job.toml"))
+    # Its 5,000 outputs are those of its own words, its graph has 34 providers.
+    for change, bound in (("human", "n_outputs"), ("n_providers", "sharing")):
+        if change in settings:
+            main_job.pop(bound)
+    return Scenario(**main_job | settings)
 
 
 def _run(
@@ -114,20 +125,20 @@ def _run(
         Trajectory.load(saved_alone) if earlier and saved_alone.is_dir() else None,
     ]
     runs: dict[str, Trajectory] = {}
-    for (label, plan), before in zip(plans.items(), done, strict=False):
-        click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds", err=True)
-        try:
-            result = run_scenario(plan, replicates, progress=True, resume=before)
-        except Interrupted as stop:
-            result = stop.trajectory
-        if alone and not runs:
-            result = replace(result, provenance=result.provenance | {"beside": "alone"})
-        runs[label] = result
-        if not result.complete:
-            break
-    trajectory, *beside = runs.values()
-    table = summary(runs).to_string()
-    with whole_folder(out, replace=earlier is not None) as folder:
+    with whole_folder(out, replace=earlier is not None) as folder:  # now, so that a bad place is told at once
+        for (label, plan), before in zip(plans.items(), done, strict=False):
+            click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds", err=True)
+            try:
+                result = run_scenario(plan, replicates, progress=True, resume=before)
+            except Interrupted as stop:
+                result = stop.trajectory
+            if alone and not runs:
+                result = replace(result, provenance=result.provenance | {"beside": "alone"})
+            runs[label] = result
+            if not result.complete:
+                break
+        trajectory, *beside = runs.values()
+        table = summary(runs).to_string()
         trajectory.write(folder, {"run": run_figure(runs)})
         for other in beside:
             (folder / "alone").mkdir()
@@ -209,7 +220,7 @@ def threshold(
     if out is not None and out.suffix not in (".png", ".svg"):
         raise InputError(f"--out {out}: give the name of a .png or an .svg file")
     figure = out or Path("results") / "threshold.png"
-    if not figure.exists():
+    if not figure.is_file():
         check_vacant(figure)
     answer = thresholds(config, keep)
     if as_json:
@@ -217,6 +228,7 @@ def threshold(
         return
     click.echo(explain(answer))
     if len(answer["temperature"]) > 1:
+        click.echo("no figure: the diagram is that of one temperature")
         return
     figure.parent.mkdir(parents=True, exist_ok=True)
     save_figure(bifurcation_figure(config, answer), figure)

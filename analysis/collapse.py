@@ -48,7 +48,18 @@ class Definition:
 def _over_human(run: Trajectory, metric: str, human: float) -> Estimate:
     """Return a metric at the end, mean over providers, as a multiple of that of human data."""
     last = by_replicate(run.table, metric).iloc[-1]
-    return estimate(last / human) if human > 0 else estimate(1.0 + last)
+    return estimate(last / human)
+
+
+def _catastrophe(run: Trajectory) -> Estimate:
+    """Return the excess risk over that of the uniform law; 0 where the human law is uniform itself."""
+    uniform = float(np.log(run.human.size) - metrics.entropy(run.human))
+    return _over_human(run, "kl_from_human", uniform) if uniform > 1e-9 else Estimate(0.0, 0.0)
+
+
+def _variance(run: Trajectory) -> Estimate:
+    human = float(metrics.simpson_diversity(run.human))
+    return _over_human(run, "simpson_diversity", human) if human > 0 else Estimate(1.0, 0.0)
 
 
 def _risk(run: Trajectory) -> pd.DataFrame:
@@ -80,6 +91,8 @@ def _trend(run: Trajectory) -> Estimate:
 
 def _exponent(run: Trajectory) -> Estimate:
     risk = _risk(run)
+    if risk.to_numpy().max() < 1e-12:
+        return Estimate(-1.0, 0.0)  # nothing to unlearn, as with a single output
     return _slopes(run, risk.clip(lower=1e-300).transform(np.log), len(risk) // 2)
 
 
@@ -100,10 +113,8 @@ DEFINITIONS = (
     Definition(
         "catastrophic increase of risk",
         "excess risk, in units of that of guessing uniformly",
-        lambda run: _over_human(
-            run, "kl_from_human", float(np.log(run.human.size) - metrics.entropy(run.human))
-        ),
-        "above 1: worse than having learned nothing",
+        _catastrophe,
+        "above 1: worse than having learned nothing (a uniform law has nothing to learn: no)",
         lambda low, high: low > 1,
     ),
     Definition(
@@ -123,7 +134,7 @@ DEFINITIONS = (
     Definition(
         "collapsing variance",
         "1 − ΣΘ², as a share of that of human data",
-        lambda run: _over_human(run, "simpson_diversity", float(metrics.simpson_diversity(run.human))),
+        _variance,
         "below 1/2",
         lambda low, high: high < 0.5,
     ),

@@ -92,11 +92,25 @@ def load(source: str | Floats, n_outputs: int | None = None, zipf_exponent: floa
 
 def existing_file(path: str) -> Path:
     """Return the path of a file that is there, or raise `InputError`."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
-        raise InputError(f"the file {file} {what}; give the path of a file")
-    return file
+    file = expanded(path)
+    try:
+        with file.open("rb"):
+            return file
+    except IsADirectoryError:
+        what = "is a folder"
+    except FileNotFoundError:
+        what = "does not exist"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    raise InputError(f"the file {file} {what}; give the path of a file")
+
+
+def expanded(path: str) -> Path:
+    """Return a path with ~ replaced by the home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"the path {path} names a user who is not known; write it in full") from None
 
 
 def _normalised(weights: Floats) -> Floats:
@@ -199,7 +213,10 @@ def _read_counts(file: Path) -> tuple[dict[str, int], str]:
     text = raw.decode("utf-8-sig")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     rows = csv.reader(io.StringIO(text), delimiter=delimiter)
-    counts = dict(_counted(file, rows))
+    try:
+        counts = dict(_counted(file, rows))
+    except csv.Error as error:
+        raise InputError(f"{file}, line {rows.line_num}: {error}; give rows of output and count") from None
     if not counts:
         raise InputError(f"{file} holds no counts; give rows of output and count, e.g. the,2313")
     return counts, hashlib.sha256(raw).hexdigest()
@@ -214,10 +231,10 @@ def _counted(file: Path, rows: Iterable[list[str]]) -> Iterable[tuple[str, int]]
         if len(row) != 2:
             raise InputError(f"{where}: {len(row)} columns; give two, output and count, e.g. the,2313")
         output, count = row[0].strip(), row[1].strip()
-        if not count.isascii() or not count.isdigit():
+        if not count.isascii() or not count.isdigit() or len(count) > 18:
             if line == 1 and not any(character.isdigit() for character in count):
                 continue  # a header
-            raise InputError(f"{where}: the count {count!r} must be a whole number, 0 or more")
+            raise InputError(f"{where}: the count {count!r} must be a whole number from 0 to 10^18")
         if output in seen:
             raise InputError(f"{where}: {output!r} was already counted in line {seen[output]}; add them up")
         seen[output] = line

@@ -24,6 +24,7 @@ def hill(p: Floats, order: float) -> Floats:
 
     q = 0 counts the outputs that can still occur, q = 1 is exp(entropy), q = 2 is 1/Σp². Hill (1973).
     """
+    p = np.asarray(p)
     if order == 0:
         return (p > 0).sum(axis=-1).astype(np.float64)
     if order == 1:
@@ -33,11 +34,12 @@ def hill(p: Floats, order: float) -> Floats:
 
 def simpson_diversity(p: Floats) -> Floats:
     r"""Chance that two draws differ, :math:`1 - \sum_v p_v^2`, from 0 to 1 − 1/V (Gini-Simpson)."""
-    return 1 - (p**2).sum(axis=-1)
+    return 1 - (np.asarray(p) ** 2).sum(axis=-1)
 
 
 def top_mass(p: Floats, k: int) -> Floats:
     """Probability of the k most probable outputs together, from k/V to 1; 1 when k ≥ V."""
+    p = np.asarray(p)
     size = p.shape[-1]
     if k >= size:
         return p.sum(axis=-1)
@@ -49,7 +51,7 @@ def human_coverage(p: Floats, human: Floats) -> Floats:
 
     What is missing is the lost tail: the chance that a human item could not have been generated.
     """
-    return np.where(p > 0, human, 0.0).sum(axis=-1)
+    return np.where(np.asarray(p) > 0, human, 0.0).sum(axis=-1)
 
 
 def kl_divergence(p: Floats, q: Floats) -> Floats:
@@ -60,7 +62,7 @@ def kl_divergence(p: Floats, q: Floats) -> Floats:
 
 def total_variation(p: Floats, q: Floats) -> Floats:
     r"""Total variation :math:`\frac12 \sum_v |p_v - q_v|`: share of probability misplaced, from 0 to 1."""
-    return 0.5 * np.abs(p - q).sum(axis=-1)
+    return 0.5 * np.abs(np.subtract(p, q)).sum(axis=-1)
 
 
 def fisher_rao(p: Floats, q: Floats) -> Floats:

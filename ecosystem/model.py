@@ -8,6 +8,7 @@ import numpy as np
 
 from ecosystem.agents import Provider
 from ecosystem.corpus import Corpus
+from ecosystem.errors import InputError
 from ecosystem.generative import Categorical
 from ecosystem.mixing import Mixing
 from ecosystem.randomness import Decision, Streams, sample
@@ -38,7 +39,8 @@ class Ecosystem(mesa.Model):
     replicate : int, optional
         Which independent repetition of the scenario this is; 0 by default.
     **settings
-        Settings that replace those of the scenario, so that Mesa's batch runs and sliders work.
+        Settings that replace those of the scenario, so that Mesa's batch runs and sliders work. In a batch
+        run sweep ``replicate`` or ``rng``: mere ``iterations`` would repeat one and the same run.
 
     Attributes
     ----------
@@ -72,6 +74,10 @@ class Ecosystem(mesa.Model):
         replicate: int | None = None,
         **settings: Any,
     ) -> None:
+        if not isinstance(scenario, Scenario | None):
+            raise InputError(f"scenario = {scenario!r}: give a Scenario, or its settings as keywords")
+        if not isinstance(replicate, int | np.integer | None) or (replicate or 0) < 0:
+            raise InputError(f"replicate = {replicate!r}: allowed: a whole number, 0 or more")
         changes = {name: value for name, value in settings.items() if value is not None}
         if rng is not None:
             changes["seed"] = rng
@@ -80,7 +86,7 @@ class Ecosystem(mesa.Model):
             config = config.replace(**changes)
         super().__init__(rng=config.seed)
         self.config = config
-        self.streams = Streams(config.seed, replicate or 0)
+        self.streams = Streams(config.seed, int(replicate or 0))
         self.schedule = Schedule.parse(config.schedule)
         self.human = config.source.law
         self.labels = config.source.labels

@@ -37,14 +37,22 @@ def _plain(value: Any) -> Any:
 def _array(value: Any) -> Floats:
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError("neither a name nor a list of numbers") from None
+    except (TypeError, ValueError, OverflowError):
+        array = np.array(np.nan)
+    if array.ndim == 0:
+        raise ValueError("neither a name nor a list of numbers")
     array.flags.writeable = False
     return array
 
 
+def _located(value: str) -> str:
+    """Make the path of "text:PATH", "counts:PATH", "graph:PATH" or "digraph:PATH" absolute."""
+    kind, _, path = value.partition(":")
+    return f"{kind}:{human_sources.expanded(path).absolute()}" if path else value
+
+
 def _human(value: Any) -> str | Floats:
-    return value if isinstance(value, str) else _array(value)
+    return _located(value) if isinstance(value, str) else _array(value)
 
 
 def _initial(value: Any) -> str | Floats:
@@ -56,7 +64,9 @@ def _initial(value: Any) -> str | Floats:
 
 
 def _sharing(value: Any) -> Any:
-    return EdgeList.of(value) if isinstance(value, nx.Graph) else value
+    if isinstance(value, nx.Graph):
+        return EdgeList.of(value)
+    return _located(value) if isinstance(value, str) else value
 
 
 def _schedule(value: Any) -> str:
@@ -67,6 +77,8 @@ def _schedule(value: Any) -> str:
 
 
 Count = Annotated[int, Strict(), Field(ge=1, le=2**53)]
+Size = Annotated[int, Strict(), Field(ge=1, le=10**9)]
+Population = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
 NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Strict(), Field(ge=0)]
@@ -140,11 +152,11 @@ class Scenario(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    n_outputs: Annotated[Count | None, BeforeValidator(_plain)] = _setting(
-        None, "possible outputs V", "a whole number, 1 or more", 1000
+    n_outputs: Annotated[Size | None, BeforeValidator(_plain)] = _setting(
+        None, "possible outputs V", "a whole number from 1 to 10^9", 1000
     )
-    n_providers: Annotated[Count | None, BeforeValidator(_plain)] = _setting(
-        None, "providers N", "a whole number, 1 or more", 20
+    n_providers: Annotated[Population | None, BeforeValidator(_plain)] = _setting(
+        None, "providers N", "a whole number from 1 to 10^6", 20
     )
     temperature: Annotated[Temperature | tuple[Temperature, ...], BeforeValidator(_plain)] = _setting(
         0.8, "sampling temperature T", f"a number from 0 to inf ({_PER_PROVIDER})"
@@ -181,7 +193,7 @@ class Scenario(BaseModel):
     batch_size: Annotated[Count | tuple[Count, ...], BeforeValidator(_plain)] = _setting(
         100, "items a provider trains on in a round", f"a whole number, 1 or more ({_PER_PROVIDER})"
     )
-    with_replacement: Annotated[bool, Strict()] = _setting(
+    with_replacement: Annotated[bool, Strict(), BeforeValidator(_plain)] = _setting(
         False, "whether a batch may hold one item twice", "true or false"
     )
     schedule: Annotated[str, PlainValidator(_schedule)] = _setting(
@@ -396,12 +408,12 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = human_sources.existing_file(os.fspath(path))
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not TOML: {error}") from None
     for name in ("human", "sharing"):
         if isinstance(value := settings.get(name), str) and ":" in value:
             kind, _, target = value.partition(":")
-            settings[name] = f"{kind}:{file.parent.resolve() / Path(target).expanduser()}"
+            settings[name] = f"{kind}:{file.parent.resolve() / human_sources.expanded(target)}"
     return settings
 
 
@@ -461,6 +473,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not name.strip():
         raise InputError(f"{text!r} is not a setting; write key=value, e.g. temperature=0.8")
     try:
-        return name.strip(), tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()
+        settings = tomllib.loads(f"x = {value}")
+    except (ValueError, RecursionError):
+        settings = {}
+    return name.strip(), settings["x"] if list(settings) == ["x"] else value.strip()

@@ -125,7 +125,8 @@ REAL_NETWORKS: dict[str, Callable[[], nx.Graph]] = {
 
 ALLOWED = (
     ", ".join(f'"{name}"' for name in (*TOPOLOGIES, *REAL_NETWORKS))
-    + ', "graph:PATH" (GraphML, GML, JSON or edge list), or a networkx graph'
+    + ', "graph:PATH" (GraphML, GML, node-link JSON, or an edge list read as undirected), '
+    '"digraph:PATH" (an edge list of author and reader), or a networkx graph'
 )
 
 
@@ -221,6 +222,9 @@ def _named_or_read(sharing: str) -> nx.Graph:
     return EdgeList.of(graph).graph()
 
 
+_HEADERS = {("source", "target"), ("author", "reader"), ("from", "to")}
+
+
 def _read_edge_list(file: Path, directed: bool) -> nx.Graph:
     """Read lines "author reader [weight]", by blanks or commas; a line with one name is a lone provider."""
     nodes: dict[str, None] = {}
@@ -233,6 +237,8 @@ def _read_edge_list(file: Path, directed: bool) -> nx.Graph:
     for number, line in enumerate(lines, start=1):
         match re.split(r"[\s,]+", line.partition("#")[0].strip(), maxsplit=2):
             case [""]:
+                continue
+            case [author, reader, *_] if number == 1 and (author.lower(), reader.lower()) in _HEADERS:
                 continue
             case [node]:
                 nodes[node] = None

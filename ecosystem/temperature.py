@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike
 from ecosystem.errors import InputError
 from ecosystem.types import Floats
 
+TIE = 1e-12
+"""Relative difference up to which two probabilities are a tie: learning rounds equal counts differently."""
+
 
 def tempered(distribution: ArrayLike, temperature: ArrayLike) -> Floats:
     """Return the distribution that outputs are drawn from at a sampling temperature.
@@ -27,8 +30,8 @@ def tempered(distribution: ArrayLike, temperature: ArrayLike) -> Floats:
     Returns
     -------
     ndarray, shape (..., V)
-        T = 0: all mass on the largest weight, shared equally by ties. T = 1: the input, unchanged.
-        T = inf: uniform over the support. A weight of exactly 0 stays exactly 0 at every T.
+        T = 0: all mass on the largest weight, shared equally by ties (up to rounding). T = 1: the input,
+        unchanged. T = inf: uniform over the support. A weight of exactly 0 stays exactly 0 at every T.
 
     Raises
     ------
@@ -51,6 +54,7 @@ def tempered(distribution: ArrayLike, temperature: ArrayLike) -> Floats:
         # At T = 0 the largest weight is 0/0 and at T = inf a zero weight is -inf/inf: both set below.
         weights = np.exp(np.log(theta / peak) / t[..., None])
     weights = np.where(theta == peak, 1.0, np.where(theta > 0, weights, 0.0))
+    weights = np.where(t[..., None] == 0, theta >= peak * (1 - TIE), weights)
     tau = weights / weights.sum(axis=-1, keepdims=True)
     return np.where(t[..., None] == 1, theta, tau)
 
@@ -80,11 +84,11 @@ def truncated(distribution: Floats, top_k: int | None = None, top_p: float | Non
     """
     kept = distribution
     if top_k is not None and top_k < kept.size:
-        kept = np.where(kept >= np.partition(kept, -top_k)[-top_k], kept, 0.0)
+        kept = np.where(kept >= (1 - TIE) * np.partition(kept, -top_k)[-top_k], kept, 0.0)
     if top_p is not None and top_p < 1:
         falling = np.sort(kept)[::-1]
         held = np.cumsum(falling)
         # The slack keeps a set that holds the share up to rounding from gaining one more output.
         last = np.searchsorted(held, (top_p - 1e-12) * held[-1], side="left")
-        kept = np.where(kept >= falling[last], kept, 0.0)
+        kept = np.where(kept >= (1 - TIE) * falling[last], kept, 0.0)
     return kept if kept is distribution else kept / kept.sum()

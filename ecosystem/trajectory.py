@@ -129,8 +129,19 @@ class Trajectory:
         folder = Path(folder)
         if not (folder / "provenance.json").is_file():
             raise InputError(f"{folder} holds no saved run; give a folder that a run was saved to")
+        try:
+            return cls._read(folder)
+        except Exception as error:  # each of the readers has errors of its own
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{folder} holds a damaged run ({type(error).__name__}: {reason})") from None
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Trajectory":
         outputs = pd.read_parquet(folder / "outputs.parquet")
         unfinished = folder / "unfinished.pickle"
+        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        if missing := {"complete", "rounds_done", "replicates", "human"} - provenance.keys():
+            raise ValueError(f"provenance.json lacks {', '.join(sorted(missing))}")
         return cls(
             scenario=Scenario.recorded(folder / "scenario.toml"),
             table=pd.read_parquet(folder / "table.parquet"),
@@ -138,7 +149,7 @@ class Trajectory:
             final=np.load(folder / "final.npy"),
             human=outputs["human"].to_numpy(),
             labels=tuple(outputs["output"]) if "output" in outputs else None,
-            provenance=json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
+            provenance=provenance,
             unfinished=unfinished.read_bytes() if unfinished.is_file() else None,
         )
 
@@ -190,17 +201,25 @@ def run(
     InputError
         If ``replicates`` is not a positive whole number, or ``resume`` is of another scenario.
     """
-    if not isinstance(replicates, int) or isinstance(replicates, bool) or replicates < 1:
+    if not isinstance(scenario, Scenario):
+        raise InputError(f"scenario = {scenario!r}: give a Scenario, e.g. run(Scenario(rounds=10))")
+    if not isinstance(replicates, int | np.integer) or isinstance(replicates, bool) or replicates < 1:
         raise InputError(f"replicates = {replicates!r}: allowed: a whole number, 1 or more")
     if resume is not None and resume.scenario != scenario:
         raise InputError("resume: the run to go on from is of another scenario; give the same scenario")
+    if resume is not None and replicates < len(resume.provenance["rounds_done"]):
+        begun = len(resume.provenance["rounds_done"])
+        raise InputError(f"replicates = {replicates}: the run has {begun} already; give {begun} or more")
     if resume is not None and resume.provenance["human"] != scenario.source.origin:
         raise InputError("resume: the human data has changed since; put it back, or start a new run")
     started, clock = datetime.now(UTC), time.perf_counter()
-    parts = _finished(resume)[:replicates] if resume else []
+    parts = _finished(resume) if resume else []
     eco: Ecosystem | None = None
     if resume and resume.unfinished and len(parts) < replicates:
-        eco = pickle.loads(resume.unfinished)
+        try:
+            eco = pickle.loads(resume.unfinished)
+        except Exception as error:
+            raise InputError(f"resume: the unfinished replicate is damaged ({error}); start anew") from None
     done = len(parts) * scenario.rounds + (eco.round if eco else 0)
     bar = tqdm(
         total=replicates * scenario.rounds,
@@ -228,7 +247,7 @@ def run(
         provenance={
             "scenario": scenario.digest,
             "seed": scenario.seed,
-            "replicates": replicates,
+            "replicates": int(replicates),
             "rounds_done": [part.rounds for part in parts],
             "complete": eco is None and len(parts) == replicates,
             "engine": "agents",
@@ -306,7 +325,7 @@ def check_vacant(folder: str | os.PathLike[str], resumed: bool = False) -> None:
     above = next(ancestor for ancestor in path.absolute().parents if ancestor.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{path}: no folder can be made in {above}; save elsewhere")
-    if path.is_dir() and (not any(path.iterdir()) or resumed):
+    if path.is_dir() and (resumed or not any(path.iterdir())):
         return
     if path.exists():
         raise InputError(f"{path} is already there; choose another place, or remove it")

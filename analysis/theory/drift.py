@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg, special
 
-from analysis.theory.urns import checked_law, positive
+from analysis.theory.states import checked_law
+from analysis.theory.urns import positive
 from ecosystem.errors import InputError
 from ecosystem.types import Floats
 
@@ -43,7 +44,7 @@ def fixation_time(initial: ArrayLike, batch_size: int) -> float:
     because the shares c_v/n sum to 1: u(c) is the mean of the time, counted only if v is the output that
     is left. So V outputs cost one linear system for two.
     """
-    p, n = checked_law(initial), _items(batch_size)
+    p, n = checked_law(initial, "initial"), _items(batch_size)
     if p.max() == 1:
         return 0.0
     time = np.zeros(n + 1)
@@ -79,7 +80,7 @@ def fixation_time_diffusion(initial: ArrayLike, batch_size: float, corrected: bo
     about to vanish; matching there gives C = −(1/3) ln n + c, the same c for all p. Its value −0.7217 is
     fitted to `fixation_time`. What is left is about −0.15/n unless some n(1−p_v) is small.
     """
-    p, n = checked_law(initial), positive(batch_size, "batch_size")
+    p, n = checked_law(initial, "initial"), positive(batch_size, "batch_size")
     if p.max() == 1:
         return 0.0
     time = -2 * n * special.xlog1py(1 - p, -p).sum()
@@ -93,7 +94,7 @@ def unfixed_probability(initial: ArrayLike, batch_size: int, rounds: int) -> Flo
 
     Exact, for up to 4000 items a round: 1 − Σ_v P(X_k^v = n), see `fixation_time`.
     """
-    p, n = checked_law(initial), _items(batch_size)
+    p, n = checked_law(initial, "initial"), _items(batch_size)
     all_of_it = np.zeros(n + 1)
     all_of_it[n] = 1
     held = _backwards(p[p > 0], n, all_of_it, _whole(rounds, "rounds"))

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import sparse
 
+from analysis.theory.meanfield import start, step_sizes
 from ecosystem.errors import InputError
 from ecosystem.scenario import Scenario
-from ecosystem.schedules import Schedule
 from ecosystem.types import Floats
 
 _DENSE = 0.05
@@ -95,7 +95,7 @@ def iterate_second_moments(scenario: Scenario) -> Iterator[Floats]:
     inner = human @ human
     moment, overlap = _initial_moments(scenario)
     yield moment
-    for step in _step_sizes(scenario):
+    for step in step_sizes(scenario):
         noise = (1 - np.diagonal(moment)) / supply
         seen = reading @ overlap
         synthetic = reading @ moment
@@ -161,7 +161,7 @@ def mean_coefficients(scenario: Scenario) -> tuple[Floats, Floats]:
     n = _n_providers(scenario)
     fresh, reading = _slots(scenario)
     initial, human = [np.eye(n)], [np.zeros(n)]
-    for step in _step_sizes(scenario):
+    for step in step_sizes(scenario):
         human.append((1 - step) * human[-1] + step * (fresh + reading @ human[-1]))
         initial.append((1 - step)[:, None] * initial[-1] + step[:, None] * (reading @ initial[-1]))
     return np.stack(initial), np.stack(human)
@@ -174,8 +174,8 @@ def mean_distributions(scenario: Scenario) -> Floats:
     """
     fresh, reading = _slots(scenario)
     law = scenario.source.law
-    means = [_initial_means(scenario)]
-    for step in _step_sizes(scenario):
+    means = [start(scenario)]
+    for step in step_sizes(scenario):
         learned = np.outer(fresh, law) + reading @ means[-1]
         means.append((1 - step)[:, None] * means[-1] + step[:, None] * learned)
     return np.stack(means)
@@ -212,27 +212,9 @@ def _slots(scenario: Scenario) -> tuple[Floats, Floats | sparse.csr_array]:
     return fresh, reading.toarray() if dense else reading
 
 
-def _step_sizes(scenario: Scenario) -> Iterator[Floats]:
-    """Yield a(k) of every provider, shape (N,), for k = 1, 2, ..., rounds."""
-    schedule = Schedule.parse(scenario.schedule)
-    batch = scenario.per_provider("batch_size")
-    kinds, provider = np.unique(batch, return_inverse=True)
-    for k in range(1, scenario.rounds + 1):
-        steps = [schedule.step_size(k, m, scenario.pretraining_size + (k - 1) * m) for m in kinds.tolist()]
-        yield np.array(steps)[provider]
-
-
-def _initial_means(scenario: Scenario) -> Floats:
-    shape = (_n_providers(scenario), scenario.source.law.size)
-    if isinstance(scenario.initial, str):
-        return np.broadcast_to(scenario.source.law, shape)
-    given = np.broadcast_to(scenario.initial, shape)
-    return given / given.sum(axis=1, keepdims=True)
-
-
 def _initial_moments(scenario: Scenario) -> tuple[Floats, Floats]:
     """Return F and g of round 0; pretraining samples of ℓ(0) items repeat one with chance 1/ℓ(0)."""
-    means = _initial_means(scenario)
+    means = start(scenario)
     moment = means @ means.T
     if isinstance(scenario.initial, str) and scenario.initial == "sampled":
         np.fill_diagonal(moment, moment.diagonal() + (1 - moment.diagonal()) / scenario.pretraining_size)

@@ -20,6 +20,7 @@ healthy one whenever there is one. Derived here.
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -206,26 +207,30 @@ def _vertices(human: Floats, temperature: float, fresh: float, outputs: list[int
     return states
 
 
-def checked_law(human: ArrayLike) -> Floats:
-    """Return h as an array that sums to 1, or raise `InputError`."""
+def checked_law(law: ArrayLike, name: str = "human") -> Floats:
+    """Return a law as an array that sums to 1, or raise `InputError` with its name."""
     try:
-        return human_sources.load(np.asarray(human, dtype=np.float64)).law
+        return human_sources.load(np.asarray(law, dtype=np.float64)).law
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
-            raise InputError(f"human: {error}") from None
-        raise InputError(f"human = {human!r}: give one probability per output") from None
+            raise InputError(f"{name}: {error}") from None
+        raise InputError(f"{name} = {law!r}: give one probability per output") from None
 
 
 def checked_temperature(temperature: float) -> float:
     """Return T in [0, inf], or raise `InputError`. Where 1 − T is 1 to the last bit T is taken as 0."""
-    if not np.ndim(temperature) == 0 or not temperature >= 0:
+    if not _is_number(temperature) or not temperature >= 0:
         raise InputError(f"temperature = {temperature!r}: must be a number from 0 to inf")
     return float(temperature) if 1 - temperature < 1 else 0.0
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
 def checked_fraction(name: str, value: float) -> float:
     """Return a number in [0, 1], or raise `InputError`."""
-    if not np.ndim(value) == 0 or not 0 <= value <= 1:
+    if not _is_number(value) or not 0 <= value <= 1:
         raise InputError(f"{name} = {value!r}: must be a number from 0 to 1")
     return float(value)
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import fft
 
-from analysis.theory.urns import checked_law, positive
+from analysis.theory.states import checked_law
+from analysis.theory.urns import positive
 from ecosystem.errors import InputError
 from ecosystem.types import Floats, Integers
 
@@ -62,7 +63,7 @@ def takeover_probabilities(initial: ArrayLike, pretraining_size: float, temperat
 
     .. math:: P(v) = P(S_v = \min_u S_u) = \int f_v(t) \prod_{u≠v} P(S_u > t)\,dt.
     """
-    p = checked_law(initial)
+    p = checked_law(initial, "initial")
     size = positive(pretraining_size, "pretraining_size")
     if not 0 <= temperature < 1:
         raise InputError(f"temperature = {temperature}: an output takes over only for 0 ≤ T < 1")

@@ -42,13 +42,23 @@ def effective_number(distribution: Floats) -> float:
     return float(metrics.hill(distribution, 1))
 
 
+DIVERSITIES: dict[str, Metric] = {
+    "entropy": lambda p: float(metrics.entropy(p)),
+    "hill_0": lambda p: float(metrics.hill(p, 0)),
+    "hill_1": effective_number,
+    "hill_2": lambda p: float(metrics.hill(p, 2)),
+    "simpson_diversity": lambda p: float(metrics.simpson_diversity(p)),
+}
+"""The Schur-concave metrics of a run's table."""
+
+
 def minimum_fresh_fraction(
     human: ArrayLike,
     temperature: float,
     keep: float = 0.9,
     *,
     start: Literal["human", "collapsed"] = "human",
-    metric: Metric = effective_number,
+    metric: Metric | str = effective_number,
 ) -> float:
     r"""Return the least fresh fraction that keeps (or brings back) a share of the human diversity.
 
@@ -66,6 +76,8 @@ def minimum_fresh_fraction(
     metric : callable
         Diversity of a law, shape (V,): positive, and Schur-concave (no larger for a more concentrated
         law, however the outputs are numbered). By default the effective number of outputs, exp(entropy).
+        Or the name of a diversity of a run's table: "entropy", "hill_0", "hill_1", "hill_2" or
+        "simpson_diversity".
 
     Returns
     -------
@@ -87,6 +99,12 @@ def minimum_fresh_fraction(
     """
     h = checked_law(human)
     t = checked_temperature(temperature)
+    if isinstance(metric, str):
+        if metric not in DIVERSITIES:
+            raise InputError(
+                f"metric = {metric!r}: allowed: {', '.join(DIVERSITIES)}, or a function of a law"
+            )
+        metric = DIVERSITIES[metric]
     enough = checked_fraction("keep", keep) * metric(h)
     if start not in ("human", "collapsed"):
         raise InputError(f'start = {start!r}: must be "human" or "collapsed"')

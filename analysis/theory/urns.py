@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
+from analysis.theory.states import checked_law
 from ecosystem.errors import InputError
 from ecosystem.types import Floats
 
@@ -39,7 +40,7 @@ def polya_limit(initial: ArrayLike, pretraining_size: float) -> Floats:
     For single items a round (B = m = 1) only; larger batches have the variance of `polya_variance`.
     Eggenberger, Pólya (1923); Blackwell, MacQueen (1973).
     """
-    return positive(pretraining_size, "pretraining_size") * checked_law(initial)
+    return positive(pretraining_size, "pretraining_size") * checked_law(initial, "initial")
 
 
 def polya_variance(
@@ -66,7 +67,7 @@ def polya_variance(
     multiplies E Θ_v(1−Θ_v) by 1 − a²/m = 1 − m/(ℓ+m)². The product telescopes into Gamma functions, and
     for m = 1 into p(1−p) K / ((ℓ(0)+1)(ℓ(0)+K)).
     """
-    p = checked_law(initial)
+    p = checked_law(initial, "initial")
     if not rounds >= 0:
         raise InputError(f"rounds = {rounds}: allowed: 0 or more, or inf")
     if batch_size < 1:
@@ -115,7 +116,7 @@ def urn_mean_field(initial: ArrayLike, temperature: float, growth: ArrayLike) ->
 
     where the sum grows with x: one bracketed root.
     """
-    p = checked_law(initial)
+    p = checked_law(initial, "initial")
     grown = np.asarray(growth, dtype=np.float64)
     if not ((grown >= 1) & np.isfinite(grown)).all():
         raise InputError(f"growth = {growth!r}: allowed: finite numbers, 1 or more")
@@ -185,7 +186,7 @@ def relaxation(initial: ArrayLike, temperature: float) -> Relaxation:
     Close to uniform c = Θ(0) − u, as the linearisation says: τ_T has slope 1/T there, so
     d(Θ−u)/ds = −(1 − 1/T)(Θ−u) with s = ln ℓ. A single run also carries noise: see `relaxation_spread`.
     """
-    p = checked_law(initial)
+    p = checked_law(initial, "initial")
     beta = _relaxing(temperature)
     support = p > 0
     n = support.sum()
@@ -232,16 +233,6 @@ def relaxation_spread(
 
 
 # --- arguments ------------------------------------------------------------------------------------------
-
-
-def checked_law(values: ArrayLike) -> Floats:
-    """Return Θ(0) as an array that sums to 1; raise `InputError` if it is no law."""
-    law = np.asarray(values, dtype=np.float64)
-    if law.ndim != 1 or law.size == 0 or not ((law >= 0) & np.isfinite(law)).all():
-        raise InputError(f"initial, of shape {law.shape}: give one probability ≥ 0 per output")
-    if abs(law.sum() - 1) > 1e-6:
-        raise InputError(f"initial sums to {law.sum():.6g}, not to 1: divide it by its sum")
-    return law / law.sum()
 
 
 def positive(value: float, name: str) -> float:

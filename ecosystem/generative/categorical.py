@@ -48,13 +48,15 @@ class Categorical(GenerativeModel):
         self._theta = (1 - step_size) * self._theta + step_size * frequencies
 
     def perturb(self, error: float, random: np.random.Generator) -> None:
-        """Add uniform noise on [−η, η] to every entry and project back onto the simplex.
+        """Add uniform noise on [−η/2, η/2] to every entry and project back onto the simplex.
+
+        Projecting shifts entries by at most the largest noise, so that none moves by more than η.
 
         The bounded training error of Marchi, Silvestre, Gharesifard, Tabuada, *Preventing Model
         Collapse: A Fisher-Rao Perspective*, whose theory asks only for ‖ε‖∞ ≤ η; that the noise is
         uniform and independent is this project's choice. It can revive an output of probability 0.
         """
-        noise = error * (2 * random.random(self._theta.size) - 1)
+        noise = error * (random.random(self._theta.size) - 0.5)
         self._theta = projected(self._theta + noise)
 
 

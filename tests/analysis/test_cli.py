@@ -74,6 +74,28 @@ def test_mistakes_exit_with_2_and_no_traceback(call, tmp_path, arguments, messag
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["human=[0.5, 0.5]"],
+        ["n_providers=3"],
+        ["human=uniform", "n_outputs=7"],
+        ["sharing=ring", "n_providers=4"],
+    ],
+)
+def test_the_main_job_takes_other_data_and_other_sizes(call, changes):
+    sets = [part for change in [*changes, "rounds=2"] for part in ("--set", change)]
+    done = call("run", *sets, "--replicates", "1", "--no-alone", "--out", "out")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_an_unwritable_place_is_told_before_the_work(call):
+    done = call("run", "--out", "/proc/nothing")
+    assert done.exit_code == 2
+    assert "replicates of" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("rounds", [2, 7])
 def test_interrupted_main_job_resumes_to_the_same_bits(call, monkeypatch, tmp_path, rounds):
     arguments = ["run", "--set", "rounds=3", "--set", "n_outputs=20", "--replicates", "2", "--out"]

@@ -53,6 +53,16 @@ def test_hallucination_is_probability_that_people_do_not_have():
     assert profile.loc["hallucinated outputs", "value"] == pytest.approx(t.final[:, :, -1].mean())
 
 
+@pytest.mark.parametrize("outputs", [1, 10, 11, 100])
+def test_a_uniform_law_has_no_catastrophe_and_one_output_nothing_to_lose(outputs):
+    yes = verdicts(
+        human="uniform", n_outputs=outputs, temperature=2.0, fresh_fraction=0.9, pretraining_size=10**5
+    )
+    assert not yes["catastrophic increase of risk"]
+    if outputs == 1:
+        assert not any(yes.values())
+
+
 def test_profile_is_complete_with_a_single_replicate_and_refuses_short_runs():
     profile = collapse_profile(run(BASE.replace(rounds=8)))
     assert len(profile) == len(DEFINITIONS) == 8

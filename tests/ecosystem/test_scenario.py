@@ -43,7 +43,11 @@ BAD = [
     ("human", "[nan, 1.0]", "entry 0 is nan"),
     ("human", "[]", "no law"),
     ("human", "[[0.5, 0.5]]", "no law"),
-    ("human", "7", "no law"),
+    ("human", "7", "allowed:"),
+    ("human", "1" + "0" * 400, "allowed:"),
+    ("human", "text:~nosuchuser/x", "not known"),
+    ("human", "text:" + "x" * 300, "cannot be read"),
+    ("n_providers", "1000000000000", "from 1 to 10^6"),
     ("zipf_exponent", "-1", "0 or more"),
     ("zipf_exponent", "inf", "finite"),
     ("sharing", "rings", "allowed:"),
@@ -224,3 +228,5 @@ def test_settings_on_the_command_line():
     assert parse_setting("temperature=[0.5, inf]") == ("temperature", [0.5, float("inf")])
     with pytest.raises(InputError, match="key=value"):
         parse_setting("temperature")
+    assert parse_setting("rounds=2\ntemperature=3") == ("rounds", "2\ntemperature=3")
+    assert parse_setting("rounds=" + "[" * 5000)[1] == "[" * 5000

@@ -146,6 +146,12 @@ def test_edge_lists(tmp_path):
     assert list(build(f"digraph:{file}", None, 0).successors("10")) == ["2"]
 
 
+def test_edge_list_with_a_header(tmp_path):
+    file = tmp_path / "links.csv"
+    file.write_text("source,target,weight\na,b,2\n")
+    assert list(build(f"digraph:{file}", None, 0).edges(data="weight")) == [("a", "b", 2.0)]
+
+
 def test_edge_list_as_networkx_writes_it(tmp_path):
     file = tmp_path / "links.txt"
     nx.write_edgelist(sample_graph(), file)

@@ -47,6 +47,14 @@ def test_limits():
     np.testing.assert_allclose(tempered(law, 1e-3), [0.5, 0.5, 0, 0], atol=1e-300)
 
 
+def test_ties_survive_the_rounding_of_learning():
+    # The same counts learned in another order: 0.1 + 0.2 is not 0.3.
+    law = np.array([0.1 + 0.2, 0.3, 0.4 - 2**-54])
+    law[2] = 0.3
+    np.testing.assert_allclose(tempered(law, 0), [1 / 3] * 3)
+    np.testing.assert_allclose(truncated(law, top_k=1), law / law.sum())
+
+
 def test_extremes_do_not_overflow():
     law = np.array([1 - 1e-300, 1e-300])
     np.testing.assert_array_equal(tempered(law, 0.01), [1, 0])

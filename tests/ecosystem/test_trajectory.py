@@ -75,6 +75,36 @@ def test_a_run_loads_where_its_text_is_gone(tmp_path):
     assert loaded.labels == ("be", "to", "not", "or")
 
 
+def test_relative_paths_mean_the_same_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("to be or not to be")
+    (tmp_path / "links.edgelist").write_text("a b\nb c\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    scenario = Scenario(human="text:text.txt", sharing="graph:links.edgelist", rounds=2)
+    scenario.to_toml("elsewhere/s.toml")
+    t = run(scenario)
+    t.save("saved")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Scenario.from_toml("s.toml") == scenario
+    loaded = Trajectory.load("../saved")
+    assert loaded == t
+    assert run(loaded.scenario, 2, resume=loaded).complete
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("provenance.json", "{"), ("provenance.json", "{}"), ("final.npy", "no array"), ("table.parquet", None)],
+)
+def test_damaged_runs_are_named(tmp_path, name, content):
+    run(SMALL).save(tmp_path / "run")
+    if content is None:
+        (tmp_path / "run" / name).unlink()
+    else:
+        (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(InputError, match="damaged run"):
+        run(SMALL, 2, resume=Trajectory.load(tmp_path / "run"))
+
+
 def test_saving_never_overwrites(tmp_path):
     t = run(SMALL)
     (tmp_path / "mine").mkdir()
@@ -174,6 +204,11 @@ def test_resume_can_add_replicates_but_not_change_the_scenario():
     np.testing.assert_array_equal(run(SMALL, 3, resume=two).final, run(SMALL, 3).final)
     with pytest.raises(InputError, match="another scenario"):
         run(SMALL.replace(seed=9), 3, resume=two)
+    with pytest.raises(InputError, match="the run has 2 already"):
+        run(SMALL, 1, resume=two)
+    assert run(SMALL, np.int64(2)).table.equals(two.table)
+    with pytest.raises(InputError, match="give a Scenario"):
+        run({"rounds": 3})
 
 
 def test_resume_refuses_human_data_that_changed(tmp_path):

@@ -157,3 +157,18 @@ def test_published_bounds_at_their_limits():
 def test_bad_input_is_named(call):
     with pytest.raises(InputError):
         call()
+
+
+def test_metrics_by_name():
+    law = np.arange(1, 9) / 36
+    by_name = minimum_fresh_fraction(law, 0.6, 0.8, metric="hill_2")
+    assert by_name == minimum_fresh_fraction(law, 0.6, 0.8, metric=lambda p: 1 / (p**2).sum())
+    assert minimum_fresh_fraction(law, 0.6, 0.8, metric="hill_1") == minimum_fresh_fraction(law, 0.6, 0.8)
+    with pytest.raises(InputError, match="simpson_diversity"):
+        minimum_fresh_fraction(law, 0.6, metric="total_variation")
+
+
+@pytest.mark.parametrize(("temperature", "fresh_fraction"), [("0.5", 0.1), (None, 0.1), (0.5, "0.1")])
+def test_text_is_no_number(temperature, fresh_fraction):
+    with pytest.raises(InputError, match="must be a number"):
+        fixed_points([0.5, 0.5], temperature, fresh_fraction)

@@ -270,7 +270,7 @@ def test_takeover_degenerate_cases():
         chances([0.5, 0.5], 10, 1.0)
     with pytest.raises(InputError, match="pretraining_size"):
         chances([0.5, 0.5], 0, 0.5)
-    with pytest.raises(InputError, match="sums to"):
+    with pytest.raises(InputError, match=r"initial: the probabilities sum to 1\.1"):
         chances([0.5, 0.6], 10, 0.5)
 
 
