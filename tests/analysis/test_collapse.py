@@ -55,9 +55,8 @@ def test_hallucination_is_probability_that_people_do_not_have():
 
 @pytest.mark.parametrize("outputs", [1, 10, 11, 100])
 def test_a_uniform_law_has_no_catastrophe_and_one_output_nothing_to_lose(outputs):
-    yes = verdicts(
-        human="uniform", n_outputs=outputs, temperature=2.0, fresh_fraction=0.9, pretraining_size=10**5
-    )
+    hot = {"temperature": 2.0, "fresh_fraction": 0.9, "pretraining_size": 10**5}
+    yes = verdicts(human="uniform", n_outputs=outputs, **hot)
     assert not yes["catastrophic increase of risk"]
     if outputs == 1:
         assert not any(yes.values())
