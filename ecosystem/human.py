@@ -94,12 +94,10 @@ def existing_file(path: str) -> Path:
     """Return the path of a file that is there, or raise `InputError`."""
     file = expanded(path)
     try:
-        with file.open("rb"):
-            return file
-    except IsADirectoryError:
-        what = "is a folder"
-    except FileNotFoundError:
-        what = "does not exist"
+        if file.is_file():
+            with file.open("rb"):
+                return file
+        what = "is a folder" if file.is_dir() else "is no plain file" if file.exists() else "does not exist"
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
     raise InputError(f"the file {file} {what}; give the path of a file")

@@ -87,7 +87,7 @@ class Trajectory:
         Parameters
         ----------
         folder : path
-            Must not exist yet, or hold the earlier, interrupted part of this run, which is replaced.
+            Must not exist yet, or be empty.
         figures : mapping of name to matplotlib Figure, optional
             Saved as NAME.png and NAME.svg.
 

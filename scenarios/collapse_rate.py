@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.statistics import Estimate, estimate
 from ecosystem import Scenario
-from scenarios.common import Answer, command, figure, independent
+from scenarios.common import Answer, command, draw, figure, independent
 
 TEMPERATURES = [0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0]
 
@@ -43,15 +43,8 @@ def study(quick: bool) -> Answer:
     fine = np.linspace(0.58, 5, 200)
     axes.axhline(0, color="#222222", linestyle="--", linewidth=1.2)
     axes.plot(fine, 1 / fine - 1, color="#D55E00", label="theory: 1/T − 1")
-    axes.errorbar(
-        TEMPERATURES,
-        [m.mean for m in measured],
-        [m.half_width for m in measured],
-        linestyle="none",
-        marker="o",
-        capsize=3,
-        label=f"measured: mean of {copies} models, 95% interval",
-    )
+    label = f"measured: mean of {copies} models, 95% interval"
+    draw(axes, TEMPERATURES, measured, linestyle="none", label=label)
     axes.set_xlabel("sampling temperature T")
     axes.set_ylabel("exponent of the deviation from uniform\nagainst items trained on")
     axes.set_title("Runaway below T = 1, return above", loc="left", fontsize="medium")

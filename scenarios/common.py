@@ -1,13 +1,14 @@
 """What the scenario scripts share: their command line and the form of their answer."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import HUMAN, save_figure
@@ -74,6 +75,12 @@ def by_value(run: Trajectory, metric: str, copies: int) -> np.ndarray:
 def estimates(values: np.ndarray) -> list[Estimate]:
     """Return the mean and 95% interval over the last axis, one for each entry of the first."""
     return [estimate(row) for row in values]
+
+
+def draw(axes: Axes, x: Sequence[float], values: Sequence[Estimate], **style: Any) -> None:
+    """Draw means with their 95% intervals."""
+    means, halves = zip(*values, strict=True)
+    axes.errorbar(x, means, halves, marker="o", capsize=3, **style)
 
 
 def figure(columns: int = 1) -> Figure:

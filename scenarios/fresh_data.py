@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from ecosystem import Scenario, metrics
-from scenarios.common import BASELINE, Answer, by_value, command, estimates, figure, independent
+from scenarios.common import BASELINE, Answer, by_value, command, draw, estimates, figure, independent
 
 FRESH = [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0]
 
@@ -42,14 +42,7 @@ def study(quick: bool) -> Answer:
         plot.axes, (speeds, kept), titles, labels, (0, 1), strict=True
     ):
         axes.axhline(human, **BASELINE, label="human data")
-        axes.errorbar(
-            FRESH,
-            [value.mean for value in values],
-            [value.half_width for value in values],
-            marker="o",
-            capsize=3,
-            label=f"mean of {copies} models, 95% interval",
-        )
+        draw(axes, FRESH, values, label=f"mean of {copies} models, 95% interval")
         axes.set_xlabel("fresh fraction λ (share of human items in a batch)")
         axes.set_ylabel(label)
         axes.set_title(f"{title} (T = 0.8)", loc="left", fontsize="medium")

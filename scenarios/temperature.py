@@ -8,7 +8,7 @@ sharpens towards one output), above it rises (towards uniform), and T = 1 only d
 import numpy as np
 
 from ecosystem import Scenario
-from scenarios.common import BASELINE, Answer, by_value, command, estimates, figure, independent
+from scenarios.common import BASELINE, Answer, by_value, command, draw, estimates, figure, independent
 
 TEMPERATURES = [0.3, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0]
 
@@ -36,14 +36,7 @@ def study(quick: bool) -> Answer:
     axes = plot.axes[0]
     axes.axhline(0, **BASELINE, label="human data: no change")
     axes.axvline(1, color="#999999", linewidth=1)
-    axes.errorbar(
-        TEMPERATURES,
-        [rate.mean for rate in rates],
-        [rate.half_width for rate in rates],
-        marker="o",
-        capsize=3,
-        label=f"mean of {copies} models, 95% interval",
-    )
+    draw(axes, TEMPERATURES, rates, label=f"mean of {copies} models, 95% interval")
     axes.set_xscale("log")
     axes.set_xticks(TEMPERATURES, [f"{t:g}" for t in TEMPERATURES])
     axes.minorticks_off()

@@ -38,6 +38,7 @@ BAD = [
     ("human", "text:", "allowed:"),
     ("human", "text:/no/such/file", "does not exist"),
     ("human", "counts:/tmp", "is a folder"),
+    ("human", "text:/dev/zero", "is no plain file"),
     ("human", "[0.5, 0.4]", "sum to 0.9"),
     ("human", "[1.5, -0.5]", "entry 1 is -0.5"),
     ("human", "[nan, 1.0]", "entry 0 is nan"),
