@@ -36,12 +36,14 @@ def number(value: float, digits: int = 3) -> str:
 def estimate(values: np.ndarray | pd.Series) -> Estimate:
     """Return the mean of independent values, shape (n,), with Student's 95% half-width.
 
-    For replicates, give one value per replicate: providers of one replicate are not independent.
+    For replicates, give one value per replicate: providers of one replicate are not independent. Missing
+    values (NaN) are left out: of a replicate that was interrupted before, or where nothing is defined.
     """
     x = np.asarray(values, dtype=np.float64)
+    x = x[~np.isnan(x)]
     n = x.size
     if n < 2:
-        return Estimate(float(x.mean()), float("nan"))
+        return Estimate(float(x[0]) if n else float("nan"), float("nan"))
     if not np.isfinite(x).all():
         return Estimate(float(x.mean()), float("inf"))
     return Estimate(float(x.mean()), float(special.stdtrit(n - 1, 0.975) * x.std(ddof=1) / n**0.5))

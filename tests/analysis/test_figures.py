@@ -82,6 +82,8 @@ def test_estimates():
     assert half == pytest.approx(4.3027 / 3**0.5, rel=1e-4)  # Student's t, 2 degrees of freedom
     assert np.isnan(estimate(np.array([1.0])).half_width)
     assert estimate(np.array([1.0])).text() == "1"
+    assert estimate(np.array([1.0, np.nan, 3.0])) == estimate(np.array([1.0, 3.0]))
+    assert np.isnan(estimate(np.array([np.nan])).mean)
     assert estimate(np.array([np.inf, 1.0])).text() == "inf"
     assert estimate(np.array([0.5, 0.5])).text() == "0.5"
     assert estimate(np.array([100.0, 120.0, 110.0])).text() == "110 ± 25"
