@@ -190,7 +190,7 @@ def _note(runs: Mapping[str, Trajectory], fields: Mapping[str, pd.DataFrame | No
     many = any(run.final.shape[1] > len(COLOURS) or len(runs) > 1 for run in runs.values())
     lines = "thin lines: one provider each; bold: mean over providers; " if many else ""
     if any(curves is not None for curves in fields.values()):
-        lines += "dotted: mean field (many items a round) from the first replicate's start; "
+        lines += "dotted: mean field (many items a round) from the first replicate's start\n"
     if replicates == 1:
         return f"{lines}one replicate, so no band. Bottom right: median and middle 90% of the providers."
     return (
