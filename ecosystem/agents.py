@@ -23,9 +23,9 @@ class Provider(mesa.Agent):
     generative_model : GenerativeModel
         What it runs.
     temperature, fresh_fraction : float
-        T and λ; may be changed between rounds.
+        T and λ before interventions; may be changed between rounds.
     outputs_per_round, batch_size : int
-        B and m; may be changed between rounds.
+        B and m before interventions; may be changed between rounds.
     trained_items : int
         ℓ, items its model was trained on so far, pretraining included.
     """
@@ -46,22 +46,23 @@ class Provider(mesa.Agent):
     def publish(self) -> None:
         """Draw this round's outputs at the provider's temperature and put them into the corpus."""
         random = self.model.streams.generator(Decision.PUBLISH, round=self.model.round, provider=self.index)
-        items = self.generative_model.generate(self.outputs_per_round, self.temperature, random)
+        rules = self.model.rules
+        n, temperature = int(rules.outputs_per_round[self.index]), float(rules.temperature[self.index])
+        items = self.generative_model.generate(n, temperature, random)
         self.model.corpus.add(items, author=self.index, round=self.model.round)
 
     def mix(self) -> Batch:
         """Gather this round's batch: fresh human items and what the providers it reads published."""
-        eco = self.model
-        batch = eco.mixing.batch(
-            self.index, self.batch_size, self.fresh_fraction, eco.sources[self.index], eco.corpus, eco.round
-        )
+        eco, rules = self.model, self.model.rules
+        size, fresh = int(rules.batch_size[self.index]), float(rules.fresh_fraction[self.index])
+        batch = eco.mixing.batch(self.index, size, fresh, eco.sources[self.index], eco.corpus, eco.round)
         eco.corpus.add(batch.items[batch.authors == HUMAN], author=HUMAN, round=eco.round)
         return batch
 
     def retrain(self, batch: Batch) -> None:
         """Move the model towards the batch by this round's step size."""
         eco = self.model
-        step = eco.schedule.step_size(eco.round, len(batch.items), self.trained_items)
+        step = eco.rules.schedule.step_size(eco.round, len(batch.items), self.trained_items)
         self.generative_model.learn(batch.items, step)
         self.trained_items += len(batch.items)
         if eco.config.training_error > 0:

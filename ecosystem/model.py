@@ -1,6 +1,7 @@
 """The Mesa model: providers that share a corpus, one round at a time."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import mesa
@@ -10,7 +11,9 @@ from ecosystem.agents import Provider
 from ecosystem.corpus import Corpus
 from ecosystem.errors import InputError
 from ecosystem.generative import Categorical
+from ecosystem.interventions import Rules, own_if_nobody, rules_in_force
 from ecosystem.mixing import Mixing
+from ecosystem.observing import View
 from ecosystem.randomness import Decision, Streams, sample
 from ecosystem.recording import collector, measure
 from ecosystem.scenario import Scenario
@@ -60,6 +63,8 @@ class Ecosystem(mesa.Model):
         The law of human data h.
     labels : tuple of str, or None
         What each output is, where the human source knows.
+    rules : Rules
+        What holds in the round that runs: the scenario after the interventions in force.
     measured : Measurement
         The metrics of the last recorded round.
     datacollector : mesa.DataCollector
@@ -91,13 +96,12 @@ class Ecosystem(mesa.Model):
         self.human = config.source.law
         self.labels = config.source.labels
         self.G = config.graph
-        self.sharing = config.W
-        rows = zip(self.sharing.indptr, self.sharing.indptr[1:], strict=False)
-        self.sources = [(self.sharing.indices[a:b], self.sharing.data[a:b]) for a, b in rows]
-        self.mixing = Mixing(np.cumsum(self.human), config.with_replacement, self.streams)
-        n = len(self.sources)
+        self.sharing = own_if_nobody(config.W)
+        self.human_counts = np.zeros(self.human.size, dtype=np.int64)
+        n = self.sharing.shape[0]
         self.corpus = Corpus(config.corpus_rounds, human_items=n * config.pretraining_size)
         self.round = 0
+        self.rules = Rules.of(config, W=self.sharing)
         self.providers = [Provider(self, index, self._pretrained(index)) for index in range(n)]
         _release(self)
         self.measured = measure(self, before=self.distributions)
@@ -107,6 +111,7 @@ class Ecosystem(mesa.Model):
     def step(self) -> None:
         """Run one round."""
         before = self.distributions
+        self._follow(rules_in_force(self.config, View(self), base=self._base()))
         self.round += 1
         for provider in self.providers:
             provider.publish()
@@ -122,6 +127,26 @@ class Ecosystem(mesa.Model):
     def distributions(self) -> Floats:
         """Θ of every provider, a new array of shape (N, V)."""
         return np.stack([provider.generative_model.distribution for provider in self.providers])
+
+    def _base(self) -> Rules:
+        """Return the rules before interventions: the scenario's, with what was changed on providers since."""
+        names = ("temperature", "fresh_fraction", "outputs_per_round", "batch_size")
+        base = Rules.of(self.config, W=self.sharing, schedule=self.schedule)
+        values = {name: getattr(base, name).copy() for name in names}
+        for name, value in values.items():
+            for provider in self.providers:
+                value[provider.index] = getattr(provider, name)
+        return replace(base, **values)
+
+    def _follow(self, rules: Rules) -> None:
+        """Put rules in force."""
+        if rules.W is not self.rules.W or self.round == 0:
+            w = rules.W
+            rows = zip(w.indptr, w.indptr[1:], strict=False)
+            self.sources = [(w.indices[a:b], w.data[a:b]) for a, b in rows]
+        if rules.human is not self.rules.human or self.round == 0:
+            self.mixing = Mixing(np.cumsum(rules.human), self.config.with_replacement, self.streams)
+        self.rules = rules
 
     def _pretrained(self, index: int) -> Categorical:
         config = self.config

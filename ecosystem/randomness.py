@@ -33,6 +33,10 @@ class Decision(IntEnum):
     ITEM = 5  # which of that author's items it is
     HUMAN = 6  # which human item a human slot holds
     TRAINING_ERROR = 7  # the perturbation of an imperfect update
+    CANDIDATE = 8  # candidate c ≥ 1 of published item s, of K: uniform s (K − 1) + c − 1
+    VERIFIER = 9  # whether the verifier errs on a published item
+    FLAG = 10  # whether a detector flags the item in a slot
+    CUT = 11  # which links are cut: uniform j of provider i decides whether i goes on reading j
 
 
 @dataclass(frozen=True)

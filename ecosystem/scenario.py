@@ -19,19 +19,24 @@ from scipy import sparse, special
 from ecosystem import human as human_sources
 from ecosystem import sharing as sharing_graphs
 from ecosystem.errors import InputError
+from ecosystem.fields import (
+    Count,
+    Fraction,
+    NonNegative,
+    Plain,
+    Population,
+    Size,
+    Temperature,
+    setting,
+    toml_value,
+)
 from ecosystem.human import HumanSource
+from ecosystem.interventions import KINDS, Intervention
 from ecosystem.schedules import Schedule
 from ecosystem.sharing import EdgeList
 from ecosystem.types import Floats
 
 # --- types of the settings ------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy numbers, arrays and lists into Python numbers and tuples."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _array(value: Any) -> Floats:
@@ -74,20 +79,6 @@ def _schedule(value: Any) -> str:
         raise ValueError("not a text")
     Schedule.parse(value)
     return value
-
-
-Count = Annotated[int, Strict(), Field(ge=1, le=2**53)]
-Size = Annotated[int, Strict(), Field(ge=1, le=10**9)]
-Population = Annotated[int, Strict(), Field(ge=1, le=10**6)]
-Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
-NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
-Temperature = Annotated[float, Strict(), Field(ge=0)]
-
-
-def _setting(default: Any, meaning: str, allowed: str, example: Any = None) -> Any:
-    example = default if example is None else example
-    extra = {"allowed": allowed, "example": example}
-    return Field(default, description=meaning, json_schema_extra=extra)
 
 
 _PER_PROVIDER = "one, or a list of one per provider"
@@ -143,6 +134,11 @@ class Scenario(BaseModel):
         k of the metric "mass of the top-k outputs".
     seed : int
         Seed of all random streams.
+    interventions : sequence of Intervention
+        Dated rules, in the order in which they apply: see `ecosystem.interventions`. In TOML an array of
+        tables, ``[[interventions]]``.
+    price_human_item, price_published_item, price_detector_call, price_curated_item : float
+        Prices that make up the recorded ``cost``, in units of the price of one human item.
 
     Raises
     ------
@@ -152,74 +148,85 @@ class Scenario(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    n_outputs: Annotated[Size | None, BeforeValidator(_plain)] = _setting(
+    n_outputs: Annotated[Size | None, Plain] = setting(
         None, "possible outputs V", "a whole number from 1 to 10^9", 1000
     )
-    n_providers: Annotated[Population | None, BeforeValidator(_plain)] = _setting(
+    n_providers: Annotated[Population | None, Plain] = setting(
         None, "providers N", "a whole number from 1 to 10^6", 20
     )
-    temperature: Annotated[Temperature | tuple[Temperature, ...], BeforeValidator(_plain)] = _setting(
+    temperature: Annotated[Temperature | tuple[Temperature, ...], Plain] = setting(
         0.8, "sampling temperature T", f"a number from 0 to inf ({_PER_PROVIDER})"
     )
-    top_k: Annotated[Count | None, BeforeValidator(_plain)] = _setting(
+    top_k: Annotated[Count | None, Plain] = setting(
         None, "draw only from the k most probable outputs", "a whole number, 1 or more", 50
     )
-    top_p: Annotated[Annotated[float, Strict(), Field(gt=0, le=1)] | None, BeforeValidator(_plain)] = (
-        _setting(
-            None,
-            "draw only from the most probable outputs that hold this share",
-            "a number above 0, up to 1",
-            0.95,
-        )
+    top_p: Annotated[Annotated[float, Strict(), Field(gt=0, le=1)] | None, Plain] = setting(
+        None,
+        "draw only from the most probable outputs that hold this share",
+        "a number above 0, up to 1",
+        0.95,
     )
-    fresh_fraction: Annotated[Fraction | tuple[Fraction, ...], BeforeValidator(_plain)] = _setting(
+    fresh_fraction: Annotated[Fraction | tuple[Fraction, ...], Plain] = setting(
         0.1, "share of fresh human items in a batch", f"a number from 0 to 1 ({_PER_PROVIDER})"
     )
-    human: Annotated[str | Floats, PlainValidator(_human)] = _setting(
+    human: Annotated[str | Floats, PlainValidator(_human)] = setting(
         "zipf", "the law of human data", human_sources.ALLOWED
     )
-    zipf_exponent: Annotated[NonNegative, BeforeValidator(_plain)] = _setting(
+    zipf_exponent: Annotated[NonNegative, Plain] = setting(
         1.0, 'exponent of the "zipf" law', "a finite number, 0 or more"
     )
-    sharing: Annotated[str | EdgeList, BeforeValidator(_sharing)] = _setting(
+    sharing: Annotated[str | EdgeList, BeforeValidator(_sharing)] = setting(
         "small-world", "who reads whom", sharing_graphs.ALLOWED
     )
-    self_weight: Annotated[NonNegative, BeforeValidator(_plain)] = _setting(
+    self_weight: Annotated[NonNegative, Plain] = setting(
         1.0, "weight of a provider's own outputs", "a finite number, 0 or more"
     )
-    outputs_per_round: Annotated[Count | tuple[Count, ...], BeforeValidator(_plain)] = _setting(
+    outputs_per_round: Annotated[Count | tuple[Count, ...], Plain] = setting(
         100, "items a provider publishes in a round", f"a whole number, 1 or more ({_PER_PROVIDER})"
     )
-    batch_size: Annotated[Count | tuple[Count, ...], BeforeValidator(_plain)] = _setting(
+    batch_size: Annotated[Count | tuple[Count, ...], Plain] = setting(
         100, "items a provider trains on in a round", f"a whole number, 1 or more ({_PER_PROVIDER})"
     )
-    with_replacement: Annotated[bool, Strict(), BeforeValidator(_plain)] = _setting(
+    with_replacement: Annotated[bool, Strict(), Plain] = setting(
         False, "whether a batch may hold one item twice", "true or false"
     )
-    schedule: Annotated[str, PlainValidator(_schedule)] = _setting(
+    schedule: Annotated[str, PlainValidator(_schedule)] = setting(
         "accumulate", "step sizes a(k)", '"accumulate", "replace", "forget:A" or "power:RHO[:C[:K0]]"'
     )
-    pretraining_size: Annotated[Count, BeforeValidator(_plain)] = _setting(
+    pretraining_size: Annotated[Count, Plain] = setting(
         1000, "human items a model starts from", "a whole number, 1 or more"
     )
-    initial: Annotated[str | Floats, PlainValidator(_initial)] = _setting(
+    initial: Annotated[str | Floats, PlainValidator(_initial)] = setting(
         "human", "where the models start", '"human", "sampled", or probabilities of shape (V,) or (N, V)'
     )
-    training_error: Annotated[Fraction, BeforeValidator(_plain)] = _setting(
+    training_error: Annotated[Fraction, Plain] = setting(
         0.0, "largest error of an update, per output", "a number from 0 to 1"
     )
-    rounds: Annotated[Count, BeforeValidator(_plain)] = _setting(100, "rounds", "a whole number, 1 or more")
-    record_every: Annotated[Count, BeforeValidator(_plain)] = _setting(
-        1, "rounds between records", "a whole number, 1 or more"
-    )
-    corpus_rounds: Annotated[int, Strict(), BeforeValidator(_plain), Field(ge=2, le=2**53)] = _setting(
+    rounds: Annotated[Count, Plain] = setting(100, "rounds", "a whole number, 1 or more")
+    record_every: Annotated[Count, Plain] = setting(1, "rounds between records", "a whole number, 1 or more")
+    corpus_rounds: Annotated[int, Strict(), Plain, Field(ge=2, le=2**53)] = setting(
         2, "rounds that the corpus keeps", "a whole number, 2 or more"
     )
-    mass_k: Annotated[Count, BeforeValidator(_plain)] = _setting(
+    mass_k: Annotated[Count, Plain] = setting(
         10, "k of the mass of the top k outputs", "a whole number, 1 or more"
     )
-    seed: Annotated[int, Strict(), BeforeValidator(_plain), Field(ge=0, lt=2**63)] = _setting(
+    seed: Annotated[int, Strict(), Plain, Field(ge=0, lt=2**63)] = setting(
         0, "seed of all random streams", "a whole number from 0 to 2^63 - 1"
+    )
+    interventions: Annotated[tuple[Intervention, ...], Plain] = setting(
+        (), "dated rules", "a list of tables, each with a kind", [{"kind": "quota", "fraction": 0.3}]
+    )
+    price_human_item: Annotated[NonNegative, Plain] = setting(
+        1.0, "price of a human item in a batch", "a finite number, 0 or more"
+    )
+    price_published_item: Annotated[NonNegative, Plain] = setting(
+        0.0, "price of a published item", "a finite number, 0 or more"
+    )
+    price_detector_call: Annotated[NonNegative, Plain] = setting(
+        0.0, "price of checking one item with a detector", "a finite number, 0 or more"
+    )
+    price_curated_item: Annotated[NonNegative, Plain] = setting(
+        0.0, "price of scoring one candidate", "a finite number, 0 or more"
     )
 
     def __init__(self, **settings: Any) -> None:
@@ -232,7 +239,7 @@ class Scenario(BaseModel):
             super().__init__(**settings)
         except ValidationError as error:
             # A number-or-list has one error for each of the two; the last names the entry of a list.
-            lines = {detail["loc"][0]: _explain(detail, settings) for detail in error.errors()}
+            lines = {_where(detail): _explain(detail, settings) for detail in error.errors()}
             raise InputError("\n".join(lines.values())) from None
 
     def _check(self) -> None:
@@ -252,6 +259,11 @@ class Scenario(BaseModel):
                     f"{self.n_providers} providers; give one number, or one per provider"
                 )
         self._check_initial()
+        for index, intervention in enumerate(self.interventions):
+            try:
+                intervention.check(self)
+            except InputError as error:
+                raise InputError(f"interventions[{index}].{error}") from None
         self._check_supply()
 
     def _check_initial(self) -> None:
@@ -400,6 +412,10 @@ def _to_toml(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, EdgeList):
         return {"directed": value.directed, "nodes": value.nodes, "edges": value.edges}
+    if isinstance(value, BaseModel):
+        return {name: entry for name, entry in value.model_dump().items() if entry is not None}
+    if isinstance(value, tuple):
+        return [_to_toml(entry) for entry in value]
     return value
 
 
@@ -447,6 +463,11 @@ class _naming:  # noqa: N801 - reads as a statement: with _naming("human", value
             raise InputError(f"{self.given}: {error}") from None
 
 
+def _where(detail: Any) -> tuple[Any, ...]:
+    """Return what one line of error is about: a setting, or one of the interventions."""
+    return detail["loc"][: 2 if detail["loc"][0] == "interventions" else 1]
+
+
 def _explain(detail: Any, settings: Mapping[str, Any]) -> str:
     """Return one line: what was given, what is allowed, what to type."""
     name = str(detail["loc"][0])
@@ -455,16 +476,28 @@ def _explain(detail: Any, settings: Mapping[str, Any]) -> str:
         close = difflib.get_close_matches(name, fields, n=1)
         hint = f"did you mean {close[0]}?" if close else "`ecosystem settings` lists them"
         return f"{name} = {reprlib.repr(settings[name])}: there is no such setting; {hint}"
+    if name == "interventions" and len(detail["loc"]) > 1:
+        return _explain_intervention(detail)
     extra: Any = fields[name].json_schema_extra
     entry = next((f" (entry {part})" for part in detail["loc"][1:] if isinstance(part, int)), "")
     given = f"{name} = {reprlib.repr(_to_toml(settings[name]))}{entry}"
     if isinstance(reason := detail.get("ctx", {}).get("error"), InputError):
         return f"{given}: {reason}"
-    return f"{given}: allowed: {extra['allowed']}; e.g. {name} = {_toml_value(extra['example'])}"
+    return f"{given}: allowed: {extra['allowed']}; e.g. {name} = {toml_value(extra['example'])}"
 
 
-def _toml_value(value: Any) -> str:
-    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
+def _explain_intervention(detail: Any) -> str:
+    where = f"interventions[{detail['loc'][1]}]"
+    if isinstance(reason := detail.get("ctx", {}).get("error"), InputError):
+        return "\n".join(f"{where}.{line}" for line in str(reason).splitlines())
+    kinds = ", ".join(f'"{kind}"' for kind in KINDS)
+    given = detail["input"]
+    if not isinstance(given, Mapping):
+        return f"{where} = {given!r}: give a table with a kind; allowed: {kinds}"
+    kind = f"kind = {reprlib.repr(given['kind'])}: is not a kind" if "kind" in given else "kind is missing"
+    close = difflib.get_close_matches(str(given.get("kind")), KINDS, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{where}.{kind}; {hint}allowed: {kinds}"
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -84,6 +84,12 @@ BAD = [
     ("mass_k", "0", "whole number"),
     ("seed", "-1", "from 0 to 2^63"),
     ("seed", "9223372036854775808", "from 0 to 2^63"),
+    ("interventions", "3", "a list of tables"),
+    ("interventions", "quota", "a list of tables"),
+    ("price_human_item", "-1", "0 or more"),
+    ("price_published_item", "inf", "finite"),
+    ("price_detector_call", "free", "finite"),
+    ("price_curated_item", "nan", "finite"),
     ("temprature", "1", "did you mean temperature?"),
     ("colour", "blue", "no such setting"),
 ]
