@@ -338,7 +338,7 @@ def test_weighted_runs_have_the_variance_of_the_theory():
                 outputs_per_round=m,
                 batch_size=m,
                 rounds=12,
-            )  # fmt: skip
+            )
         )
         measured[share] = ((eco.distributions - h) ** 2).sum(axis=1) / (1 - (h**2).sum())
         close(measured[share], stationary_variance(share, m * fresh, m * (1 - fresh)), bias=2e-5)
