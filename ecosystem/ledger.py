@@ -39,9 +39,13 @@ class Ledger:
     def enter(self, rules: Rules, batches: list[Batch]) -> None:
         """Add what one round used."""
         human = np.concatenate([batch.items[batch.authors == HUMAN] for batch in batches])
-        self.human_items += len(human)
         if not rules.reused:
             self.human_counts += np.bincount(human, minlength=self.human_counts.size)
+        self.add(rules, len(human))
+
+    def add(self, rules: Rules, human_items: int) -> None:
+        """Add what one round used, `human_counts` apart."""
+        self.human_items += human_items
         published = int(rules.outputs_per_round[rules.active].sum())
         self.published_items += published
         self.curated_items += published * rules.best_of if rules.best_of > 1 else 0

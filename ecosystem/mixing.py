@@ -149,13 +149,18 @@ class Mixing:
         if self.with_replacement:
             return published[(uniforms * len(published)).astype(np.int64)]
         if len(uniforms) > len(published):
-            raise InputError(
-                f"provider {reader} drew {len(uniforms)} items of author {author}, who published "
-                f"{len(published)}; publish more, train on fewer, or write with_replacement = true"
-            )
+            raise InputError(shortage(reader, author, len(uniforms), len(published)))
         if len(uniforms) == len(published):
             return published  # all of them: nothing is left to chance
         return published[without_replacement(len(published), uniforms)]
+
+
+def shortage(reader: int, author: int, wanted: int, had: int) -> str:
+    """Return what to say where a batch asks an author for more items than it published."""
+    return (
+        f"provider {reader} drew {wanted} items of author {author}, who published "
+        f"{had}; publish more, train on fewer, or write with_replacement = true"
+    )
 
 
 def without_replacement(n: int, uniforms: Floats) -> list[int]:

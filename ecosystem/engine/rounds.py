@@ -1,0 +1,523 @@
+"""The round of `ecosystem.model.Ecosystem`, compiled: many providers, many replicates, the same draws."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ecosystem import metrics
+from ecosystem.engine import kernels, measures
+from ecosystem.engine.dense import DenseState
+from ecosystem.engine.laws import Laws, Published, Step, human_table
+from ecosystem.engine.sparse import SparseState
+from ecosystem.errors import InputError
+from ecosystem.interventions import Rules, active_in, rules_in_force
+from ecosystem.ledger import Ledger
+from ecosystem.mixing import shortage
+from ecosystem.randomness import Decision
+from ecosystem.recording import Measurement
+from ecosystem.scenario import Scenario
+from ecosystem.schedules import Schedule
+from ecosystem.types import Floats, Integers
+
+_CUTS = 8
+"""Ranges of rows, at most: enough to keep threads busy to the end of a round."""
+_COLUMNS = 2**14
+"""Mean laws of at least so many outputs are summed in 8 pieces, at the same time."""
+
+
+@dataclass
+class Account:
+    """What one replicate has used so far."""
+
+    ledger: Ledger
+    human_items: int = 0
+    synthetic_items: int = 0
+    entered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+
+class Rounds:
+    """Replicates of a scenario, run side by side by compiled kernels.
+
+    One row is one provider of one replicate, replicates one after the other. Rows are cut into ranges that
+    threads work on; what comes out does not depend on the cuts.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What to run.
+    replicates : range
+        Which independent repetitions.
+    threads : int
+        How many threads work on them at a time.
+    observing : bool, optional
+        Whether rules may depend on the state of a replicate; by default as the scenario's interventions do.
+
+    Attributes
+    ----------
+    config : Scenario
+        What is run.
+    round : int
+        Rounds done.
+    rules : list of Rules
+        What holds in this round, for each replicate.
+    measured : list of Measurement
+        The metrics of the last recorded round, for each replicate.
+    distributions : ndarray, shape (replicates, N, V)
+        Θ.
+    """
+
+    def __init__(
+        self, scenario: Scenario, replicates: range, threads: int = 1, observing: bool | None = None
+    ) -> None:
+        self.config, self.replicates, self.threads = scenario, replicates, threads
+        self.n, self.round = int(scenario.n_providers or 0), 0
+        human = scenario.source.law
+        self.human, self.size = human, human.size
+        observes = any(i.observes for i in scenario.interventions)
+        self.observing = observes if observing is None else observing
+        rows = self.n * len(replicates)
+        self.cuts = _cuts(self.n, len(replicates), self.observing)
+        kind = DenseState if whole_laws(scenario) else SparseState
+        self.laws: Laws = kind(scenario, replicates, self.cuts)
+        self.trained = np.full(rows, float(scenario.pretraining_size))
+        self.published: deque[Published] = deque(maxlen=max(2, scenario.corpus_rounds))
+        self.tallies = [np.zeros(self.size, dtype=np.int32) for _ in self.cuts]
+        counted = self.size if self.observing else 0
+        self.accounts = [Account(Ledger(np.zeros(counted, dtype=np.int64))) for _ in replicates]
+        self._entropy = float(metrics.entropy(human))
+        self._mean: list[Floats] = []
+        self._multiple: list[float] = []
+        self._base = Rules.of(scenario)
+        active = active_in(scenario.interventions, 1, self.n)
+        self._follow([replace(self._base, active=active)] * len(replicates))
+        self._remember_means()
+        self.measured = self.measure(None)
+
+    # --- one round -----------------------------------------------------------------------------------------
+
+    def step(self, rules: Sequence[Rules] | None = None) -> None:
+        """Run one round of every replicate, by these rules or by those that the scenario has in force."""
+        there = self.laws.active.copy()
+        self._follow(self._in_force() if rules is None else rules)
+        self.round += 1
+        recorded = self.recorded(self.round)
+        if recorded and (there != self.laws.active).any():
+            self._remember_means()  # of those who take part now
+        published = self._publish()
+        kinds, step = self._mix()
+        self._each(lambda cut: self.laws.learn(cut, step, recorded))
+        self._enter(published, kinds)
+        if recorded or self.recorded(self.round + 1):
+            before, multiple = self._mean, self._multiple
+            self._remember_means()
+            if recorded:
+                self.measured = self.measure((before, multiple))
+
+    def recorded(self, round: int) -> bool:
+        """Whether a round is recorded."""
+        return round % self.config.record_every == 0 or round == self.config.rounds
+
+    def _in_force(self) -> list[Rules]:
+        views = [View(self, number) for number in range(len(self.replicates))]
+        if not self.observing:
+            return [rules_in_force(self.config, views[0], base=self._base)] * len(views)
+        return [rules_in_force(self.config, view, base=self._base) for view in views]
+
+    def _follow(self, rules: Sequence[Rules]) -> None:
+        """Put rules in force."""
+        self.rules = list(rules)
+        self.laws.active[:] = np.concatenate([each.active for each in rules])
+        self.laws.set_temperature(rules[0].temperature)
+        for account, each in zip(self.accounts, rules, strict=True):
+            if not len(account.entered):
+                account.entered = np.zeros(self.n, dtype=bool)
+            new = int((each.active & ~account.entered).sum())
+            account.human_items += new * self.config.pretraining_size
+            account.entered = account.entered | each.active
+
+    def _of_cut(self, cut: int) -> Rules:
+        return self.rules[self.cuts[cut][0] // self.n]
+
+    def _rows(self, name: str) -> np.ndarray:
+        """Return a rule per provider as one number per row."""
+        if self.observing:
+            return np.concatenate([getattr(each, name) for each in self.rules])
+        return np.tile(getattr(self.rules[0], name), len(self.rules))
+
+    def _each(self, task: Callable[[int], None]) -> None:
+        """Do a task for every range of rows, in as many threads as there are to be."""
+        cuts = range(len(self.cuts))
+        if self.threads == 1 or len(cuts) == 1:
+            for cut in cuts:
+                task(cut)
+            return
+        with_threads(self.threads, task, cuts)
+
+    def _publish(self) -> Published:
+        size = np.where(self.laws.active, self._rows("outputs_per_round"), 0)
+        at = np.cumsum(size) - size
+        published = Published(np.empty(int(size.sum()), dtype=np.int32), at, size)
+        self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
+        self.published.append(published)
+        return published
+
+    def _mix(self) -> tuple[np.ndarray, Step]:
+        """Gather all batches: how many items of each kind they hold, and what is to be learned."""
+        rows = len(self.laws.active)
+        batch = self._rows("batch_size")
+        at = np.cumsum(batch) - batch
+        outputs, weights = np.empty(int(batch.sum()), dtype=np.int32), np.empty(int(batch.sum()))
+        distinct = np.zeros(rows, dtype=np.int64)
+        kinds = np.zeros((rows, 4), dtype=np.int64)
+        weight = np.empty((rows, 4))
+        factor = np.repeat([1.0 if each.flag is None else each.flag[2] for each in self.rules], self.n)
+        weight[:, 0], weight[:, 1] = self._rows("human_weight"), self._rows("synthetic_weight")
+        weight[:, 2:] = weight[:, :2] * factor[:, None]
+        fresh = self._rows("fresh_fraction")
+        trouble = np.zeros((len(self.cuts), 4), dtype=np.int64)
+
+        def gather(cut: int) -> None:
+            first, last = self.cuts[cut]
+            own, rules = slice(first, last), self._of_cut(cut)
+            window = [each for each, _ in zip(reversed(self.published), range(rules.window), strict=False)][
+                ::-1
+            ]
+            items = window[0].items if len(window) == 1 else np.concatenate([each.items for each in window])
+            ahead = np.cumsum([0, *(len(each.items) for each in window[:-1])])
+            places = np.stack([each.at + skip for each, skip in zip(window, ahead, strict=True)])
+            sizes = np.stack([each.size for each in window])
+            flags = np.zeros(2) if rules.flag is None else np.array(rules.flag[:2], dtype=np.float64)
+            replicate = first // self.n
+            people = self.accounts[replicate].ledger.human_counts
+            counting = self.observing and not rules.reused
+            done = kernels.mix(
+                0, last - first, self.n, self.laws.active[own], fresh[own], batch[own], at[own],
+                *_reading(rules), *_people(rules), np.zeros(len(self.replicates), dtype=np.int64), items, places,
+                sizes, self.config.with_replacement, weight[own], flags, self.tallies[cut],
+                people if counting else np.zeros(0, dtype=np.int64), self.config.seed, self.replicates.start,
+                self.round, int(Decision.HUMAN), first, outputs, weights, distinct[own], kinds[own], trouble[cut],
+            )  # fmt: skip
+            if not done:
+                raise InputError(shortage(*trouble[cut].tolist()))
+
+        self._each(gather)
+        total = kinds[:, 0] * weight[:, 0]
+        for kind in (1, 2, 3):
+            total = total + kinds[:, kind] * weight[:, kind]
+        schedules = {each.schedule for each in self.rules}
+        schedule: Schedule = schedules.pop()
+        sizes = np.zeros(rows)
+        learning = distinct > 0
+        if schedule.kind == "accumulate":
+            sizes[learning] = total[learning] / (self.trained[learning] + total[learning])
+        else:
+            sizes[learning] = schedule.step_size(self.round, 1.0, 1.0)
+        self.trained = self.trained + total
+        step = Step(
+            outputs,
+            weights,
+            at,
+            distinct,
+            total,
+            sizes,
+            self.trained,
+            schedule.kind == "accumulate",
+            self.round,
+        )
+        return kinds, step
+
+    def _enter(self, published: Published, kinds: np.ndarray) -> None:
+        """Put into the accounts what the round used."""
+        for number, (account, rules) in enumerate(zip(self.accounts, self.rules, strict=True)):
+            own = slice(number * self.n, (number + 1) * self.n)
+            human = int(kinds[own, 0].sum() + kinds[own, 2].sum())
+            account.ledger.add(rules, human)
+            account.human_items += human
+            account.synthetic_items += int(published.size[own].sum())
+
+    # --- what is there -------------------------------------------------------------------------------------
+
+    @property
+    def distributions(self) -> Floats:
+        """Θ of all providers, shape (replicates, N, V)."""
+        return self.laws.distributions(0, self.n * len(self.replicates)).reshape(-1, self.n, self.size)
+
+    def mean_law(self, replicate: int, active: np.ndarray) -> Floats:
+        """Return the mean Θ of some providers of a replicate, shape (V,)."""
+        held = self.laws.active.copy()
+        self.laws.active[replicate * self.n : (replicate + 1) * self.n] = active
+        try:
+            return self._mean_law(replicate)[0]
+        finally:
+            self.laws.active[:] = held
+
+    def _mean_law(self, replicate: int) -> tuple[Floats, float, np.ndarray]:
+        """Return the mean law, the multiple of the common initial law in it, and what was touched."""
+        own = slice(replicate * self.n, (replicate + 1) * self.n)
+        if not isinstance(self.laws, SparseState):
+            theta = self.laws.distributions(own.start, own.stop)[self.laws.active[own]]
+            return theta.mean(axis=0), 0.0, np.ones(self.size, dtype=bool)
+        mean, seen = np.zeros(self.size), np.zeros(self.size, dtype=bool)
+        laws = self.laws
+        multiple = laws.multiple(replicate)
+
+        def add(low: int, high: int) -> None:
+            laws.add_to_mean(replicate, low, high, seen, mean)
+
+        spans = _spans(self.size)
+        with_threads(self.threads, lambda span: add(*span), spans)
+        if multiple > 0:
+            mean += multiple * laws.tables.laws[0]
+        return mean, multiple, seen
+
+    def _remember_means(self) -> None:
+        """Keep the mean law of every replicate for the divergence from round to round."""
+        if self.n == 1:
+            return
+        found = [self._mean_law(number) for number in range(len(self.replicates))]
+        self._mean = [mean for mean, _, _ in found]
+        self._multiple = [multiple for _, multiple, _ in found]
+        self._seen = [seen for _, _, seen in found]
+
+    # --- metrics -------------------------------------------------------------------------------------------
+
+    def measure(self, before: tuple[list[Floats], list[float]] | None) -> list[Measurement]:
+        """Return the metrics of every replicate, given the mean laws of the round before."""
+        rows = len(self.laws.active)
+        of_rows = np.full((rows, len(measures.METRICS)), np.nan)
+        mass_k, human = self.config.mass_k, self.human
+        self._each(lambda cut: self.laws.measure_rows(cut, mass_k, self._entropy, of_rows))
+        if before is None:
+            of_rows[:, -1] = np.where(self.laws.active, 0.0, np.nan)
+        alike = self._alike()
+        found = []
+        for number in range(len(self.replicates)):
+            own = slice(number * self.n, (number + 1) * self.n)
+            values = of_rows[own]
+            providers = {name: values[:, m] for m, name in enumerate(measures.METRICS)}
+            providers |= {"self_similarity": alike[own, 0], "self_similarity_previous": alike[own, 1]}
+            population = self._of_population(number, values, before)
+            account = self.accounts[number]
+            total = account.synthetic_items + account.human_items
+            population["synthetic_share"] = account.synthetic_items / total if total else 0.0
+            population |= account.ledger.columns(self.config)
+            found.append(Measurement(providers, population))
+        return found
+
+    def _of_population(
+        self, number: int, values: Floats, before: tuple[list[Floats], list[float]] | None
+    ) -> dict[str, float]:
+        own = slice(number * self.n, (number + 1) * self.n)
+        active = self.laws.active[own]
+        entropies = values[active, 0]
+        if self.n == 1:
+            of_mean = dict(zip(measures.METRICS, values[0].tolist(), strict=True))
+        elif not isinstance(self.laws, SparseState):
+            mean = self._mean[number]
+            earlier = mean if before is None else before[0][number]
+            of_laws = metrics.of_laws(mean, earlier, self.human, self.config.mass_k)
+            of_mean = {name: float(value) for name, value in of_laws.items()}
+        else:
+            of_mean = self._of_mean(number, self.laws, before)
+        population = {f"{name}_of_mean": value for name, value in of_mean.items()}
+        together = self._together(number)
+        population |= {"self_similarity": together[0], "self_similarity_previous": together[1]}
+        gamma, alpha = float(np.exp(of_mean["entropy"])), float(np.exp(entropies.mean()))
+        population["jensen_shannon"] = max(0.0, of_mean["entropy"] - float(entropies.mean()))
+        population |= {
+            "alpha_diversity": alpha,
+            "beta_diversity": max(1.0, gamma / alpha),
+            "gamma_diversity": gamma,
+        }
+        return population
+
+    def _of_mean(
+        self, number: int, laws: SparseState, before: tuple[list[Floats], list[float]] | None
+    ) -> dict[str, float]:
+        mean, c, seen = self._mean[number], self._multiple[number], self._seen[number]
+        earlier, earlier_c = (mean, c) if before is None else (before[0][number], before[1][number])
+        spans = _spans(self.size)
+        parts = np.zeros((len(spans), measures.SUMS + 1))
+
+        def add(piece: int) -> None:
+            measures.of_mean(*spans[piece], mean, seen, earlier, c, laws.tables, laws.facts, parts[piece])
+
+        with_threads(self.threads, add, range(len(spans)))
+        out = np.zeros(len(measures.METRICS))
+        sums = parts[0].copy()
+        for part in parts[1:]:
+            sums += part
+        measures.finish_mean(sums, c, earlier_c, laws.tables, laws.facts, self._entropy, out)
+        of_mean = dict(zip(measures.METRICS, out.tolist(), strict=True))
+        of_mean["top_1_mass"] = float(mean.max())
+        of_mean["top_k_mass"] = float(metrics.top_mass(mean, self.config.mass_k))
+        return of_mean
+
+    def _alike(self) -> Floats:
+        """Return the chances that two published items agree, shape (rows, 2)."""
+        rows = len(self.laws.active)
+        out = np.full((rows, 2), np.nan)
+        if self.round == 0:
+            out[self.laws.active] = (self.human**2).sum()
+            return out
+        now = self.published[-1]
+        then = self.published[-2] if len(self.published) > 1 and self.round > 1 else _NOTHING
+
+        def count(cut: int) -> None:
+            first, last = self.cuts[cut]
+            own = slice(first, last)
+            past = (then.at[own], then.size[own]) if len(then.items) else (now.at[own], now.size[own])
+            measures.of_publications(
+                0, last - first, self.laws.active[own], now.items, now.at[own], now.size[own], then.items, *past,
+                self.human, self.tallies[cut], out[own],
+            )  # fmt: skip
+
+        self._each(count)
+        return out
+
+    def _together(self, number: int) -> tuple[float, float]:
+        """Return the same of everything that the active providers of a replicate published."""
+        if self.round == 0:
+            alike = float((self.human**2).sum())
+            return alike, alike
+        own = slice(number * self.n, (number + 1) * self.n)
+        now, then = self.published[-1], self.published[-2] if self.round > 1 else _NOTHING
+        out = np.empty((1, 2))
+        items, past = _active_items(now, own, self.laws.active), then.items
+        if len(then.items):
+            past = _active_items(then, own, self.laws.active)
+        zero = np.zeros(1, dtype=np.int64)
+        measures.of_publications(
+            0, 1, np.ones(1, dtype=bool), items, zero, np.array([len(items)]), past, zero, np.array([len(past)]),
+            self.human, self.tallies[0], out,
+        )  # fmt: skip
+        return float(out[0, 0]), float(out[0, 1])
+
+
+class View:
+    """`ecosystem.interventions.Observed`, of one replicate about to run a round."""
+
+    def __init__(self, rounds: Rounds, number: int) -> None:
+        self._rounds, self._number = rounds, number
+        self.round = rounds.round + 1
+        self.human = rounds.human
+        self.human_items = rounds.accounts[number].human_items
+        self.synthetic_items = rounds.accounts[number].synthetic_items
+
+    @property
+    def human_counts(self) -> Integers:
+        """How often each output was among the human items of all batches, shape (V,); a view."""
+        return self._rounds.accounts[self._number].ledger.human_counts
+
+    @cached_property
+    def mean_distribution(self) -> Floats:
+        """Mean Θ of the providers active in the round about to run, shape (V,)."""
+        rounds = self._rounds
+        active = active_in(rounds.config.interventions, self.round, rounds.n)
+        return rounds.mean_law(self._number, active)
+
+    @cached_property
+    def published_law(self) -> Floats | None:
+        """Frequencies of what was published in the last round, shape (V,)."""
+        rounds = self._rounds
+        if rounds.round == 0:
+            return None
+        own = slice(self._number * rounds.n, (self._number + 1) * rounds.n)
+        items = _active_items(rounds.published[-1], own, np.ones(len(rounds.laws.active), dtype=bool))
+        return np.bincount(items, minlength=rounds.size) / len(items)
+
+
+def whole_laws(scenario: Scenario) -> bool:
+    """Whether a scenario looks at, or changes, every output in every round."""
+    from ecosystem.interventions import foreseen
+
+    cut = scenario.top_k is not None or scenario.top_p is not None or scenario.training_error > 0
+    return cut or any((period.rules.temperature == 0).any() for period in foreseen(scenario, ramps=False))
+
+
+def with_threads(threads: int, task: Callable[[Any], None], inputs: Sequence[Any]) -> None:
+    """Do a task for every input, at most so many at a time; kernels run without the interpreter's lock."""
+    if threads == 1 or len(inputs) == 1:
+        for each in inputs:
+            task(each)
+        return
+    list(_pool(threads).map(task, inputs))
+
+
+_POOLS: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    if threads not in _POOLS:
+        _POOLS[threads] = ThreadPoolExecutor(threads, thread_name_prefix="ecosystem")
+    return _POOLS[threads]
+
+
+_NOTHING = Published(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+def _active_items(published: Published, own: slice, active: np.ndarray) -> np.ndarray:
+    """Return the items of the active providers among some rows, one after the other."""
+    at, size = published.at[own], published.size[own]
+    if active[own].all():
+        return published.items[at[0] : at[-1] + size[-1]]
+    pieces = [published.items[a : a + n] for a, n, there in zip(at, size, active[own], strict=True) if there]
+    return np.concatenate(pieces)
+
+
+def _cuts(n: int, replicates: int, apart: bool) -> list[tuple[int, int]]:
+    """Return ranges of rows; with ``apart`` none holds rows of two replicates."""
+    if apart:
+        pieces = max(1, min(n, -(-_CUTS // replicates)))
+        edges = [r * n + n * p // pieces for r in range(replicates) for p in range(pieces)]
+        return list(zip(edges, [*edges[1:], n * replicates], strict=True))
+    pieces = min(_CUTS, n * replicates)
+    edges = [n * replicates * p // pieces for p in range(pieces + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _spans(size: int) -> list[tuple[int, int]]:
+    pieces = 8 if size >= _COLUMNS else 1
+    edges = [size * p // pieces for p in range(pieces + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _once(make: Callable[[Any], Any], field: str) -> Callable[[Rules], Any]:
+    """Compute something from a field of rules once for as long as the field is the same object."""
+    held: list[tuple[Any, Any]] = []
+
+    def of(rules: Rules) -> Any:
+        value = getattr(rules, field)
+        for known, made in held:
+            if known is value:
+                return made
+        held[:] = [*held[-31:], (value, make(value))]
+        return held[-1][1]
+
+    return of
+
+
+def _padded(W: Any) -> tuple[Integers, Integers, Floats, Floats]:  # noqa: N803
+    """Return W as kernels read it: rows of cumulative shares, filled up to multiples of 8, and their sums."""
+    n = W.shape[0]
+    wide = (np.diff(W.indptr) + 7) // 8 * 8
+    pointer = np.concatenate([[0], np.cumsum(wide)]).astype(np.int64)
+    authors, shares = np.zeros(pointer[-1], dtype=np.int64), np.full(pointer[-1], np.inf)
+    sums = np.zeros(n)
+    for i in range(n):
+        row = slice(W.indptr[i], W.indptr[i + 1])
+        ends = np.cumsum(W.data[row])
+        if len(ends):
+            sums[i] = ends[-1]
+            authors[pointer[i] : pointer[i] + len(ends)] = W.indices[row]
+            shares[pointer[i] : pointer[i] + len(ends) - 1] = ends[:-1]
+    return pointer, authors, shares, sums
+
+
+_reading = _once(_padded, "W")
+_people = _once(human_table, "human")
