@@ -28,7 +28,8 @@ from ecosystem.types import Floats
 class Ecosystem(mesa.Model):
     """A population of providers that train on each other's output and on human data.
 
-    One `step` is one round (Marchi et al., arXiv:2404.02325, extended to a population):
+    One `step` is one round (Marchi et al., arXiv:2404.02325, extended to a population), under the rules that
+    the interventions in force leave of the scenario (`ecosystem.interventions.rules_in_force`):
 
     1. publish: provider j draws B_j items from τ_{T_j}(Θ_j) and puts them into the corpus;
     2. mix: provider i gathers m_i items, each human with probability λ_i, else written by provider j
