@@ -290,6 +290,11 @@ def test_who_comes_back_has_the_model_it_had():
     ]
 
 
+def test_results_tell_who_is_there_at_the_end():
+    result = run(policy(Exit(providers=(2,), start=3), Exit(providers=(0,), end=5)), replicates=2)
+    np.testing.assert_array_equal(result.final_active, result.final[:, [0, 1, 3, 4]])
+
+
 def test_whoever_enters_starts_from_its_first_model():
     eco = Ecosystem(policy(Entry(providers=(1, 4), start=4)))
     assert eco.corpus.human_items == 3 * 200
