@@ -102,11 +102,11 @@ def _tail(run: Trajectory) -> Estimate:
     tail = rising[(np.cumsum(human[rising]) <= TAIL) & (human[rising] > 0)]
     if tail.size == 0:
         tail = rising[human[rising] > 0][:1]
-    return estimate(run.final[:, :, tail].sum(axis=2).mean(axis=1) / human[tail].sum())
+    return estimate(run.final_active[:, :, tail].sum(axis=2).mean(axis=1) / human[tail].sum())
 
 
 def _unheard(run: Trajectory) -> Estimate:
-    return estimate(run.final[:, :, run.human == 0].sum(axis=2).mean(axis=1))
+    return estimate(run.final_active[:, :, run.human == 0].sum(axis=2).mean(axis=1))
 
 
 DEFINITIONS = (
