@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -50,6 +51,7 @@ class Inline(Executor):
             self.deaths -= 1
             future.set_exception(BrokenProcessPool("a process was killed"))
         else:
+            fn, args, kwargs = pickle.loads(pickle.dumps((fn, args, kwargs)))  # as it would travel
             answers = fn(*args, **kwargs)
             self.computed += len(answers)
             future.set_result(answers)
@@ -361,6 +363,18 @@ def test_many_short_runs_are_sent_together():
     assert len(sizes) < 60
 
 
+def test_a_worker_needs_none_of_the_files_that_a_scenario_names(tmp_path):
+    (tmp_path / "words.txt").write_text("the cat and the dog and the bird")
+    (tmp_path / "graph.txt").write_text("0 1\n1 2\n")
+    scenario = Scenario(human=f"text:{tmp_path}/words.txt", sharing=f"graph:{tmp_path}/graph.txt", rounds=2)
+    there = run(scenario, 1).final[0]
+    again = Scenario(**scenario.settings())
+    for name in ("words.txt", "graph.txt"):
+        (tmp_path / name).unlink()
+    (outcome,) = map_runs.map_runs([(again, 0)], executor=Inline())
+    np.testing.assert_array_equal(outcome.value.final, there)
+
+
 def test_a_chunk_that_takes_long_is_returned_early(monkeypatch):
     monkeypatch.setattr(map_runs, "CHUNK_SECONDS", 0.05)
     real = map_runs._results
@@ -428,6 +442,29 @@ def test_a_run_whose_worker_is_killed_from_outside_is_repeated():
 def test_another_version_of_the_code_is_refused_by_the_worker():
     with pytest.raises(ExecutorError, match="another version of the code"):
         map_runs._run_chunk(replicate_of, [(BASE, [0])], "0.0.1+abc", 1.0)
+
+
+class Refusing(Inline):
+    """Cannot send chunks, as a Dask scheduler that lacks the package; from the n-th chunk on."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = super().submit(fn, *args, **kwargs)
+        if len(self.chunks) > self.after:
+            future = Future()
+            future.set_exception(RuntimeError("cannot be deserialized"))
+        return future
+
+
+def test_an_executor_that_can_do_nothing_is_no_failure_of_the_runs():
+    with pytest.raises(ExecutorError, match=r"nothing could be computed .*cannot be deserialized.*need the"):
+        list(map_runs.map_runs([(BASE, 0), (BASE, 1)], replicate_of, executor=Refusing(0)))
+    outcomes = list(map_runs.map_runs([(BASE, r) for r in range(9)], replicate_of, executor=Refusing(4)))
+    assert {o.failure.error for o in outcomes if o.failure} == {"RuntimeError"}
+    assert sorted(o.replicate for o in outcomes) == list(range(9))
 
 
 # --- interrupted and resumed ----------------------------------------------------------------------
@@ -763,7 +800,7 @@ def test_a_run_that_kills_processes_is_given_up(poison):
 
 
 @pytest.mark.slow
-def test_a_run_that_kills_the_workers_of_a_cluster_is_given_up(cluster, poison):
+def test_a_run_that_kills_the_workers_of_a_cluster_is_given_up(poison, cluster):
     stop = threading.Event()
 
     def keep_two_workers():
