@@ -425,6 +425,19 @@ def test_failures_are_recorded_and_take_no_other_run_with_them(tmp_path, monkeyp
     pd.testing.assert_frame_equal(healed.table, whole)
 
 
+def fails_on_odd(result):
+    if result.replicate % 2:
+        raise ValueError(f"odd: {result.replicate}")
+    return result.replicate
+
+
+def test_a_chunk_goes_on_after_a_failure():
+    groups = [(BASE, [0, 1, 2]), (BASE.replace(seed=1), [3, 4])]
+    answers = map_runs._run_chunk(fails_on_odd, groups, map_runs.code_version(), 60.0)
+    assert [answer[0] for answer in answers] == [0, None, 2, None, 4]
+    assert [answer[1].message for answer in answers if answer[1]] == ["odd: 1", "odd: 3"]
+
+
 def test_a_run_that_kills_its_worker_is_given_up_and_no_other():
     executor = Inline(break_on=7)
     outcomes = list(map_runs.map_runs([(BASE, r) for r in range(30)], replicate_of, executor=executor))
