@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import queue
 import random
 import signal
 import subprocess
@@ -444,6 +445,45 @@ def test_a_run_that_kills_its_worker_is_given_up_and_no_other():
     failed = [outcome for outcome in outcomes if outcome.failure]
     assert [(outcome.replicate, outcome.failure.error) for outcome in failed] == [(7, "WorkerDied")]
     assert sorted(outcome.value for outcome in outcomes if not outcome.failure) == [*range(7), *range(8, 30)]
+
+
+class Fragile(Inline):
+    """Breaks like a process pool: with the poisoned run fall all that were submitted beside it."""
+
+    def __init__(self, poison):
+        super().__init__()
+        self.poison, self.waiting, self.fallen = poison, queue.SimpleQueue(), []
+        threading.Thread(target=self.work, daemon=True).start()
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        self.waiting.put((future, fn, args))
+        return future
+
+    def work(self):
+        while True:
+            batch = [self.waiting.get()]
+            time.sleep(0.02)
+            while not self.waiting.empty():
+                batch.append(self.waiting.get())
+            runs = [[r for _, group in args[1] for r in group] for _, _, args in batch]
+            broken = any(self.poison in chunk for chunk in runs)
+            if broken:
+                self.fallen.append(runs)
+            for future, fn, args in batch:
+                if broken:
+                    future.set_exception(BrokenProcessPool("a process was killed"))
+                else:
+                    future.set_result(fn(*args))
+
+
+def test_a_suspect_runs_alone_so_that_no_other_falls_with_it():
+    executor = Fragile(poison=7)
+    outcomes = list(map_runs.map_runs([(BASE, r) for r in range(40)], replicate_of, executor=executor))
+    assert {o.replicate for o in outcomes if o.failure} == {7}
+    assert len(outcomes) == 40
+    assert executor.fallen[3:] == [[[7]], [[7]]]
+    assert max(map(len, executor.fallen[:3])) > 1
 
 
 def test_a_run_whose_worker_is_killed_from_outside_is_repeated():
