@@ -142,7 +142,7 @@ class Rounds:
         self._multiple: list[float] = []
         self._books = [RuleBook(scenario) for _ in (replicates if self.observing else range(1))]
         active = active_in(scenario.interventions, 1, self.n)
-        self._follow([replace(Rules.of(scenario), active=active)] * len(replicates))
+        self._appear([replace(Rules.of(scenario), active=active)] * len(replicates))
         self._remember_means()
         self.measured = self.measure(None)
 
@@ -176,9 +176,13 @@ class Rounds:
 
     def _follow(self, rules: Sequence[Rules]) -> None:
         """Put rules in force."""
+        self._appear(rules)
+        self.laws.set_temperature(rules[0].temperature)
+
+    def _appear(self, rules: Sequence[Rules]) -> None:
+        """Let those take part who do by the rules."""
         self.rules = list(rules)
         self.laws.active[:] = np.concatenate([each.active for each in rules])
-        self.laws.set_temperature(rules[0].temperature)
         there = self.laws.active.reshape(-1, self.n)
         new = (there & ~self.accounts.entered).sum(axis=1)
         self.accounts.contributed_human += new * self.config.pretraining_size

@@ -115,7 +115,8 @@ class SparseState(Laws):
         self.facts = measures.Facts(human, self._logs, totals, order, same, int((human > 0).sum()))
         for shard in self.shards:
             shard.scales.base[:] = 0.0 if self.sampled else scenario.pretraining_size
-        self.set_temperature(scenario.per_provider("temperature"))
+        temperature = scenario.per_provider("temperature")
+        self.set_temperature(np.where(temperature > 0, temperature, 1.0))  # until the first round's is known
         if self.sampled:
             self._pretrain(scenario)
 
