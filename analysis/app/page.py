@@ -1,5 +1,6 @@
 """The page: Mesa's controls, the settings, the levers, the graph with its plots, and what it would take."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from analysis.app.settings import SettingsPanel, plan
 from analysis.statistics import number
 from ecosystem import InputError
 
+logger = logging.getLogger(__name__)
 _STYLE = """
 .plots { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 370px), 1fr)); }
 .plots .graph { grid-row: span 2; }
@@ -107,6 +109,11 @@ def Dark(event_dark: Callable[[bool], None]) -> None:
     """Report whether the page is dark (what solara itself says about it does not follow the system)."""
 
 
+@solara.component_vue("shown.vue")
+def Shown(picture: int, event_shown: Callable[[int], None]) -> None:
+    """Report when the browser has drawn a picture; the last component of those that draw it."""
+
+
 @solara.component
 def Status(session: Session, eco: Watched, changed: bool) -> None:
     """Say what there is to say about the run."""
@@ -124,10 +131,14 @@ def Status(session: Session, eco: Watched, changed: bool) -> None:
 def Watch(session: Session, eco: Watched, selected: int, select: Callable[[int], None], dark: bool) -> None:
     """Draw the graph and the live plots, anew when ``eco`` is another one, and after every round."""
     update_counter.get()
-    view, theme = session.view, charts.Theme(dark)
-    n = view.kept.size
+    view, n = session.view, session.view.kept.size
     selected = min(selected, n - 1)
-    graph, sampled = network(view, selected, theme)
+    try:
+        (graph, sampled), plots, profile = _pictures(session, view, selected, charts.Theme(dark))
+    except Exception as error:  # told on the page; what it shows would otherwise be a traceback
+        logger.exception("round %s", view.round)
+        solara.Error(f"Round {view.round} could not be drawn ({type(error).__name__}: {error}).")
+        return
 
     def click(data: dict[str, Any]) -> None:
         if data.get("dataType") == "node":
@@ -148,31 +159,39 @@ def Watch(session: Session, eco: Watched, selected: int, select: Callable[[int],
                 on_value=lambda value: select(int(value)),
             )
             solara.Text(_provider(view, selected))
-        for title, option in (
-            ("Diversity kept, % of that of human data", charts.diversity(view, selected, theme)),
-            (f"Provider {selected} beside human data", charts.ranks(view, selected, theme)),
-            (f"Mass of the top {view.config.mass_k} outputs", charts.favourites(view, selected, theme)),
-            ("Synthetic share of the corpus", charts.synthetic(view, theme)),
-            ("Divergence between providers", charts.between(view, theme)),
-        ):
+        for title, option in plots.items():
             with solara.Card(title):
                 Figure(Opaque(option), 300)
         with solara.Card("Collapse profile"):
-            Profile(session, view)
+            Profile(profile)
     if view.beside_note:
         solara.Text(view.beside_note)
     Marks(view)
     Saves(session)
+    Shown(picture=session.picture(), event_shown=session.shown)
+
+
+def _pictures(
+    session: Session, view: View, selected: int, theme: charts.Theme
+) -> tuple[tuple[charts.Option, str], dict[str, charts.Option], list[Any]]:
+    """Return the graph with what is to be said about it, the plots by title, and the collapse profile."""
+    plots = {
+        "Diversity kept, % of that of human data": charts.diversity(view, selected, theme),
+        f"Provider {selected} beside human data": charts.ranks(view, selected, theme),
+        f"Mass of the top {view.config.mass_k} outputs": charts.favourites(view, selected, theme),
+        "Synthetic share of the corpus": charts.synthetic(view, theme),
+        "Divergence between providers": charts.between(view, theme),
+    }
+    profile = session.profile()
+    return network(view, selected, theme), plots, [] if profile is None else list(profile.itertuples())
 
 
 @solara.component
-def Profile(session: Session, view: View) -> None:
+def Profile(senses: list[Any]) -> None:
     """Show the eight senses of collapse, now."""
-    rows = session.profile()
-    if rows is None:
+    if not senses:
         solara.Text("From the fifth recorded round on: has it collapsed, in eight senses of the word?")
         return
-    senses: list[Any] = list(rows.itertuples())
     cells = [("th", "sense", "collapsed?", "number")]
     cells += [("td", row.definition, "yes" if row.collapsed else "no", number(row.value)) for row in senses]
     with solara.v.Html(tag="table", class_="profile"):

@@ -20,6 +20,8 @@ from ecosystem.recording import tables
 from ecosystem.types import Floats
 
 logger = logging.getLogger(__name__)
+PATIENCE = 2.0
+"""Seconds that a round of Play waits for the browser; more than a hidden tab takes."""
 
 
 def opening_scenario() -> Scenario:
@@ -91,6 +93,7 @@ class Watched(Ecosystem):
     def step(self) -> None:
         """Run one round; an error ends the run and is told on the page."""
         session = self.session
+        session.wait_until_shown()
         with session.lock:
             if session.closed or session.eco is not self or not self.running:
                 self.running = False  # a play left behind by a closed tab or by a reset
@@ -135,12 +138,18 @@ class Session:
     error: str = ""
     closed: bool = False
     lock: Any = field(default_factory=threading.RLock)
+    seen: threading.Event = field(default_factory=threading.Event)
+    pictures: int = 0
+    listener: int = 0
     started: Scenario = field(init=False)
     points: list[Point] = field(init=False)
     marks: list[Mark] = field(init=False)
     dated: list[Mark] = field(init=False)
     levers: dict[str, Any] = field(init=False)
     beside: MeanField = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seen.set()
 
     def begin(self, eco: Watched) -> None:
         """Take a new ecosystem under watch."""
@@ -158,6 +167,28 @@ class Session:
     def close(self) -> None:
         """Stop whatever still plays: the tab is gone."""
         self.closed = True
+        self.seen.set()
+
+    def picture(self) -> int:
+        """Return a number for the picture that is about to be sent to the browser."""
+        self.pictures += 1
+        if self.listener:
+            self.seen.clear()
+        return self.pictures
+
+    def shown(self, picture: int) -> None:
+        """Take note that the browser has drawn a picture."""
+        self.listener = threading.get_ident()
+        if picture >= self.pictures:
+            self.seen.set()
+
+    def wait_until_shown(self) -> None:
+        """Let Play wait for a browser that is slower than the run, or it would fall ever further behind.
+
+        The thread that hears from the browser must not wait for it (it steps when Step is pressed).
+        """
+        if threading.get_ident() != self.listener and not self.seen.wait(PATIENCE):
+            self.seen.set()
 
     def note(self) -> None:
         """Keep what the plots need of the round just done."""
@@ -232,9 +263,9 @@ class Session:
                 "kl_from_human": [point.risk for point in points],
             }
         )
-        final = view.theta[view.active][None]
+        final, done = view.theta[None], {"rounds_done": [view.round]}
         return collapse_profile(
-            Trajectory(view.config, table, table[["replicate", "round"]], final, view.human, None, {})
+            Trajectory(view.config, table, table[["replicate", "round"]], final, view.human, None, done)
         )
 
     def trajectory(self) -> Trajectory:

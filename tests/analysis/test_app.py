@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import theory
+from analysis.collapse import collapse_profile
 from ecosystem import Scenario, run
 
 solara = pytest.importorskip("solara", reason="the viz extra is not installed: pip install -e '.[viz]'")
@@ -399,6 +400,24 @@ def test_two_pages_share_nothing(page):
     other.button("Step").click()
     assert "Round 2: " in page.texts() and "Round 1: " in other.texts()
     other.tree.close()
+
+
+def test_the_collapse_profile_is_that_of_the_run_so_far():
+    session = watched(rounds=8)
+    levers.remove_provider(session, 1)
+    steps(session, 4)
+    now, whole = session.profile(), collapse_profile(session.trajectory())
+    pd.testing.assert_frame_equal(now, whole, rtol=1e-5)
+
+
+def test_what_cannot_be_drawn_is_told_without_a_traceback(page, monkeypatch):
+    page.button("Step").click()
+    monkeypatch.setattr("analysis.app.charts.ranks", lambda *arguments: 1 / 0)
+    page.button("Step").click()
+    assert any("Round 2 could not be drawn (ZeroDivisionError" in text for text in page.alerts())
+    monkeypatch.undo()
+    page.button("Step").click()
+    assert "Round 3: " in page.texts() and not page.alerts()
 
 
 def test_what_is_saved():
