@@ -34,8 +34,9 @@ def serve(scenario: Path | None, port: int, host: str = "localhost") -> None:
         Scenario.from_toml(scenario)  # now, so that a mistake is told at once
         os.environ[SCENARIO_FILE] = str(scenario.absolute())
     port = _free(host, port)
-    # Its statistics of use would wait for the internet.
+    # Its statistics of use would wait for the internet; a closed tab is kept for an hour, not for a day.
     os.environ |= {
+        "SOLARA_KERNEL_CULL_TIMEOUT": "1h",
         "SOLARA_APP": "analysis.app",
         "SOLARA_MODE": "production",
         "SOLARA_THEME_SHOW_BANNER": "false",
