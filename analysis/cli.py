@@ -273,6 +273,34 @@ def _list(name: str, field: Any, indent: str = "") -> None:
 
 
 @main.command()
+@click.argument("design", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/sweep-TIME]"
+)
+@click.option("--resume", is_flag=True, help="Go on with what --out holds; no run is repeated.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: repeat the runs that failed.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per processor]")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, e.g. tcp://10.0.0.5:8786.")
+@click.option("--scheduler-file", type=click.Path(path_type=Path), help="The same, by its scheduler file.")
+def sweep(
+    design: Path,
+    out: Path | None,
+    resume: bool,
+    retry_failed: bool,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+) -> None:
+    """Run every point of a DESIGN (a TOML file; docs/sweeps.md says what it may hold), several times over.
+
+    The results are one tidy table, OUT/runs.parquet. An interrupted sweep goes on with --resume.
+    """
+    from analysis.sweep import command
+
+    command(design, out, resume, retry_failed, workers, scheduler, scheduler_file)
+
+
+@main.command()
 @click.option("--scenario", type=click.Path(path_type=Path), help="Scenario file that every tab starts from.")
 @click.option(
     "--port", type=int, default=8765, help="Where to serve; 0 takes any free port.", show_default=True

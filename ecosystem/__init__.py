@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ecosystem.errors import InputError
     from ecosystem.model import Ecosystem
+    from ecosystem.running import run
     from ecosystem.scenario import Scenario
-    from ecosystem.trajectory import Trajectory, run
+    from ecosystem.trajectory import Trajectory
 
 __all__ = ["Ecosystem", "InputError", "Scenario", "Trajectory", "__version__", "run"]
 __version__ = "0.1.0"
@@ -27,7 +28,7 @@ _MODULE_OF = {
     "InputError": "ecosystem.errors",
     "Scenario": "ecosystem.scenario",
     "Trajectory": "ecosystem.trajectory",
-    "run": "ecosystem.trajectory",
+    "run": "ecosystem.running",
 }
 
 

@@ -34,6 +34,8 @@ def add_provider(
     eco: "Ecosystem", reads: Neighbours = (), read_by: Neighbours = (), **settings: Any
 ) -> Provider:
     """Let a provider enter from the next round on; see `Ecosystem.add_provider`."""
+    if eco.compiled is not None:
+        raise InputError('engine = "compiled": the number of providers is fixed; write engine = "agents"')
     config, index = eco.config, len(eco.rules.active)
     wrong = settings.keys() - {*PER_PROVIDER, "initial"}
     if wrong:

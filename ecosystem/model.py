@@ -10,8 +10,9 @@ import numpy as np
 from ecosystem import live
 from ecosystem.agents import Provider
 from ecosystem.corpus import Corpus
+from ecosystem.engine import chosen, processors
 from ecosystem.errors import InputError
-from ecosystem.generative import Categorical
+from ecosystem.generative import Categorical, GenerativeModel
 from ecosystem.interventions import BaseIntervention, Exit, RuleBook, Rules, active_in
 from ecosystem.ledger import Ledger
 from ecosystem.live import Neighbours
@@ -46,6 +47,10 @@ class Ecosystem(mesa.Model):
         Seed, as Mesa's tools pass it; replaces the scenario's.
     replicate : int, optional
         Which independent repetition of the scenario this is; 0 by default.
+    engine : str, optional
+        "agents" (default): every provider acts by itself, the reference and the place for new ideas.
+        "compiled": the same draws, many times faster; providers are views, human items are not kept in the
+        corpus. "auto": compiled wherever it covers the scenario.
     **settings
         Settings that replace those of the scenario, so that Mesa's batch runs and sliders work. In a batch
         run sweep ``replicate`` or ``rng``: mere ``iterations`` would repeat one and the same run.
@@ -84,6 +89,7 @@ class Ecosystem(mesa.Model):
         *,
         rng: int | None = None,
         replicate: int | None = None,
+        engine: str | None = None,
         **settings: Any,
     ) -> None:
         if not isinstance(scenario, Scenario | None):
@@ -108,21 +114,40 @@ class Ecosystem(mesa.Model):
         self.corpus = Corpus(config.corpus_rounds)
         self.ledger = Ledger(np.zeros(self.human.size, dtype=np.int64))
         self.round = 0
+        self.compiled: Any = None
+        if chosen(config, engine or "agents") == "compiled":
+            from ecosystem.engine.mesa_view import Compiled
+
+            self.compiled = Compiled(self, int(replicate or 0), processors())
         self.providers = [Provider(self, index, self.pretrained(index)) for index in range(n)]
         self.rules = self._base = Rules.of(config, W=self.sharing)
         self._book = RuleBook(config)
         self.entered = np.zeros(n, dtype=bool)
         self._follow(replace(self.rules, active=active_in(config.interventions, 1, n)))
         _release(self)
-        self.measured = measure(self, before=self.distributions)
+        if self.compiled is None:
+            self.measured = measure(self, before=self.distributions)
+        else:
+            self.compiled.refresh(self)
         self.datacollector = collector(self.measured)
         self.datacollector.collect(self)
 
     def step(self) -> None:
         """Run one round."""
-        before = self.distributions
         self._follow(self._rules_in_force())
         self.round += 1
+        recorded = self.round % self.config.record_every == 0 or self.round == self.config.rounds
+        if self.compiled is not None:
+            self.compiled.step(self)
+        else:
+            self._round(recorded)
+        if recorded:
+            self.datacollector.collect(self)
+        self.running = self.round < self.config.rounds
+
+    def _round(self, recorded: bool) -> None:
+        """Let the agents act, all at once on last round's Θ."""
+        before = self.distributions if recorded else None
         active = self.active_providers
         for provider in active:
             provider.publish()
@@ -130,10 +155,8 @@ class Ecosystem(mesa.Model):
         for provider, batch in zip(active, batches, strict=True):
             provider.retrain(batch)
         self.ledger.enter(self.rules, batches)
-        if self.round % self.config.record_every == 0 or self.round == self.config.rounds:
+        if before is not None:
             self.measured = measure(self, before)
-            self.datacollector.collect(self)
-        self.running = self.round < self.config.rounds
 
     def intervene(self, intervention: BaseIntervention) -> None:
         """Put an intervention in force, from the next round on if its ``start`` is no later.
@@ -180,6 +203,8 @@ class Ecosystem(mesa.Model):
     @property
     def distributions(self) -> Floats:
         """Θ of every provider, active or not, a new array of shape (N, V)."""
+        if self.compiled is not None:
+            return self.compiled.rounds.distributions[0]
         return np.stack([provider.generative_model.distribution for provider in self.providers])
 
     def _rules_in_force(self) -> Rules:
@@ -206,8 +231,10 @@ class Ecosystem(mesa.Model):
         self.entered |= rules.active
         self.rules = rules
 
-    def pretrained(self, index: int) -> Categorical:
+    def pretrained(self, index: int) -> GenerativeModel:
         """Return the model that a provider starts from."""
+        if self.compiled is not None:
+            return self.compiled.model(index)
         config = self.config
         if not isinstance(config.initial, str):
             theta = np.atleast_2d(config.initial)[index if config.initial.ndim == 2 else 0]
@@ -232,7 +259,7 @@ Ecosystem.__init__.__signature__ = inspect.Signature(  # type: ignore[attr-defin
     [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     + [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-        for name in ("rng", "replicate", *Scenario.model_fields)
+        for name in ("rng", "replicate", "engine", *Scenario.model_fields)
         if name != "seed"
     ]
 )

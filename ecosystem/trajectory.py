@@ -1,34 +1,23 @@
-"""`run` a scenario and get a `Trajectory`: tables, final distributions, provenance; saved and loaded."""
+"""What a run returns, a `Trajectory`: tables, final distributions, provenance; saved and loaded."""
 
 import json
 import os
-import pickle
-import platform
 import shutil
-import signal
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ecosystem.errors import InputError
 from ecosystem.interventions import active_in
-from ecosystem.model import Ecosystem
-from ecosystem.recording import tables
+from ecosystem.laws import SparseLaws
 from ecosystem.scenario import Scenario
 from ecosystem.types import Floats
-
-_LIBRARIES = ("ecosystem", "mesa", "numpy", "networkx", "scipy", "pandas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +32,10 @@ class Trajectory:
         Tidy: replicate, round, provider, then one column per metric (`ecosystem.metrics`).
     population : pandas.DataFrame
         Tidy: replicate, round, then one column per metric of the population.
-    final : ndarray, shape (replicates, N, V)
-        Θ after the last round; of a provider that left, when it left.
+    final : ndarray, shape (replicates, N, V), or SparseLaws
+        Θ after the last round; of a provider that left, when it left. Where the array would take more than
+        2 GiB it is a `SparseLaws` of the same shape, which stores only what a provider has touched:
+        ``final[r]`` is one replicate as an array, ``final.law(r, i)`` one provider.
     human : ndarray, shape (V,)
         The law of human data.
     labels : tuple of str, or None
@@ -58,7 +49,7 @@ class Trajectory:
     scenario: Scenario
     table: pd.DataFrame
     population: pd.DataFrame
-    final: Floats
+    final: Floats | SparseLaws
     human: Floats
     labels: tuple[str, ...] | None
     provenance: dict[str, Any]
@@ -81,12 +72,17 @@ class Trajectory:
             and self.scenario == other.scenario
             and self.table.equals(other.table)
             and self.population.equals(other.population)
-            and np.array_equal(self.final, other.final)
+            and self._same_final(other)
             and np.array_equal(self.human, other.human)
             and self.labels == other.labels
             and self.provenance == other.provenance
             and self.unfinished == other.unfinished
         )
+
+    def _same_final(self, other: "Trajectory") -> bool:
+        if isinstance(self.final, SparseLaws) or isinstance(other.final, SparseLaws):
+            return self.final is other.final or bool(self.final == other.final)
+        return np.array_equal(self.final, other.final)
 
     def save(self, folder: str | os.PathLike[str], figures: Mapping[str, Any] | None = None) -> Path:
         """Save as a folder that is there whole or not at all.
@@ -102,7 +98,7 @@ class Trajectory:
         -------
         Path
             The folder, holding scenario.toml, provenance.json, table.parquet, population.parquet,
-            outputs.parquet, final.npy and the figures.
+            outputs.parquet, final.npy (or final.npz, where Θ is sparse) and the figures.
 
         Raises
         ------
@@ -123,7 +119,10 @@ class Trajectory:
         if self.labels is not None:
             outputs.insert(0, "output", list(self.labels))
         outputs.to_parquet(folder / "outputs.parquet")
-        np.save(folder / "final.npy", self.final)
+        if isinstance(self.final, SparseLaws):
+            self.final.save(folder / "final.npz")
+        else:
+            np.save(folder / "final.npy", self.final)
         if self.unfinished is not None:
             (folder / "unfinished.pickle").write_bytes(self.unfinished)
         for name, figure in (figures or {}).items():
@@ -153,7 +152,9 @@ class Trajectory:
             scenario=Scenario.recorded(folder / "scenario.toml"),
             table=pd.read_parquet(folder / "table.parquet"),
             population=pd.read_parquet(folder / "population.parquet"),
-            final=np.load(folder / "final.npy"),
+            final=SparseLaws.load(thin)
+            if (thin := folder / "final.npz").is_file()
+            else np.load(folder / "final.npy"),
             human=outputs["human"].to_numpy(),
             labels=tuple(outputs["output"]) if "output" in outputs else None,
             provenance=provenance,
@@ -174,149 +175,6 @@ class Interrupted(KeyboardInterrupt):
         done = sum(trajectory.provenance["rounds_done"])
         super().__init__(f"interrupted after {done} rounds; the results so far are in .trajectory")
         self.trajectory = trajectory
-
-
-def run(
-    scenario: Scenario,
-    replicates: int = 1,
-    *,
-    progress: bool = False,
-    resume: Trajectory | None = None,
-) -> Trajectory:
-    """Run a scenario to its last round, several times over.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        What to run. The sharing graph is the same in every replicate; all else is drawn anew.
-    replicates : int
-        Independent repetitions, 1 or more. Replicate r is the same whatever their number.
-    progress : bool
-        Whether to show a progress bar.
-    resume : Trajectory, optional
-        The result of an interrupted run of the same scenario, to go on from: the outcome is the same,
-        bit for bit, as without the interruption.
-
-    Returns
-    -------
-    Trajectory
-
-    Raises
-    ------
-    Interrupted
-        On Ctrl-C, after the round under way: carries the results so far. A second Ctrl-C stops at once.
-    InputError
-        If ``replicates`` is not a positive whole number, or ``resume`` is of another scenario.
-    """
-    if not isinstance(scenario, Scenario):
-        raise InputError(f"scenario = {scenario!r}: give a Scenario, e.g. run(Scenario(rounds=10))")
-    if not isinstance(replicates, int | np.integer) or isinstance(replicates, bool) or replicates < 1:
-        raise InputError(f"replicates = {replicates!r}: allowed: a whole number, 1 or more")
-    if resume is not None and resume.scenario != scenario:
-        raise InputError("resume: the run to go on from is of another scenario; give the same scenario")
-    if resume is not None and replicates < len(resume.provenance["rounds_done"]):
-        begun = len(resume.provenance["rounds_done"])
-        raise InputError(f"replicates = {replicates}: the run has {begun} already; give {begun} or more")
-    if resume is not None and resume.provenance["human"] != scenario.source.origin:
-        raise InputError("resume: the human data has changed since; put it back, or start a new run")
-    started, clock = datetime.now(UTC), time.perf_counter()
-    parts = _finished(resume) if resume else []
-    eco: Ecosystem | None = None
-    if resume and resume.unfinished and len(parts) < replicates:
-        try:
-            eco = pickle.loads(resume.unfinished)
-        except Exception as error:
-            raise InputError(f"resume: the unfinished replicate is damaged ({error}); start anew") from None
-    done = len(parts) * scenario.rounds + (eco.round if eco else 0)
-    bar = tqdm(
-        total=replicates * scenario.rounds,
-        initial=done,
-        unit="round",
-        disable=not progress,
-        leave=False,
-        mininterval=0.5,
-    )
-    with _interrupted_between_rounds() as interrupted, bar:
-        while len(parts) < replicates and not (parts and interrupted()):
-            eco = eco or Ecosystem(scenario, replicate=len(parts))
-            while eco.running and not interrupted():
-                eco.step()
-                bar.update()
-            parts.append(_Part(*tables(eco, len(parts)), eco.distributions, eco.round))
-            eco = eco if eco.running else None
-    trajectory = Trajectory(
-        scenario=scenario,
-        table=pd.concat([part.table for part in parts], ignore_index=True),
-        population=pd.concat([part.population for part in parts], ignore_index=True),
-        final=np.stack([part.final for part in parts]),
-        human=scenario.source.law,
-        labels=scenario.source.labels,
-        provenance={
-            "scenario": scenario.digest,
-            "seed": scenario.seed,
-            "replicates": int(replicates),
-            "rounds_done": [part.rounds for part in parts],
-            "complete": eco is None and len(parts) == replicates,
-            "engine": "agents",
-            "human": scenario.source.origin,
-            "versions": {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
-            "platform": platform.platform(),
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - clock, 3),
-        },
-        unfinished=pickle.dumps(eco) if eco else None,
-    )
-    if not trajectory.complete:
-        raise Interrupted(trajectory)
-    return trajectory
-
-
-class _Part(NamedTuple):
-    """What one replicate gave: its two tables, Θ of shape (N, V), and the rounds it ran."""
-
-    table: pd.DataFrame
-    population: pd.DataFrame
-    final: Floats
-    rounds: int
-
-
-def _finished(earlier: Trajectory) -> list[_Part]:
-    """Take the replicates of an earlier run that went to their last round."""
-    rounds = earlier.scenario.rounds
-    return [
-        _Part(
-            earlier.table[earlier.table["replicate"] == replicate],
-            earlier.population[earlier.population["replicate"] == replicate],
-            earlier.final[replicate],
-            rounds,
-        )
-        for replicate, done in enumerate(earlier.provenance["rounds_done"])
-        if done == rounds
-    ]
-
-
-@contextmanager
-def _interrupted_between_rounds() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C ask for a stop after the current round; a second Ctrl-C stops at once.
-
-    Outside the main thread, where Python delivers no signals, the answer is always no.
-    """
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def check_vacant(folder: str | os.PathLike[str], resumed: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecosystem.engine.kernels import KEYS, STRIDE, Blocks, L, Scales, Tables, W, Y, _row_of, inline, kernel
+from ecosystem.engine.kernels import KEYS, STRIDE, L, Y, _row_of, inline, kernel
 
 __all__ = [
     "METRICS",
@@ -17,8 +17,8 @@ __all__ = [
     "Sums",
     "add_to_mean",
     "of_mean",
-    "of_rows",
     "of_publications",
+    "of_rows",
     "sums_of_starts",
 ]
 

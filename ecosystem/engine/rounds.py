@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,7 @@ from ecosystem.engine.dense import DenseState
 from ecosystem.engine.laws import Laws, Published, Step, human_table
 from ecosystem.engine.sparse import SparseState
 from ecosystem.errors import InputError
-from ecosystem.interventions import Rules, active_in, rules_in_force
-from ecosystem.ledger import Ledger
+from ecosystem.interventions import RuleBook, Rules, active_in
 from ecosystem.mixing import shortage
 from ecosystem.randomness import Decision
 from ecosystem.recording import Measurement
@@ -30,14 +29,64 @@ _COLUMNS = 2**14
 """Mean laws of at least so many outputs are summed in 8 pieces, at the same time."""
 
 
-@dataclass
-class Account:
-    """What one replicate has used so far."""
+_PUBLISHED = ("self_similarity", "self_similarity_previous")
+PROVIDER_COLUMNS = (*measures.METRICS, *_PUBLISHED)
+"""Metrics of every provider, as `ecosystem.recording.measure` names them."""
+POPULATION_COLUMNS = (
+    *(f"{name}_of_mean" for name in measures.METRICS),
+    *_PUBLISHED,
+    *("jensen_shannon", "alpha_diversity", "beta_diversity", "gamma_diversity", "synthetic_share"),
+    *("human_items", "published_items", "detector_calls", "curated_items", "cost"),
+)
+"""Metrics of every population."""
 
-    ledger: Ledger
-    human_items: int = 0
-    synthetic_items: int = 0
-    entered: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+class Accounts:
+    """What every replicate has used so far.
+
+    Attributes
+    ----------
+    contributed_human, contributed_synthetic : ndarray, shape (replicates,)
+        Items in the corpus, pretraining included.
+    human_items, published_items, detector_calls, curated_items : ndarray, shape (replicates,)
+        As in `ecosystem.ledger.Ledger`.
+    human_counts : list of ndarray of int, shape (V,)
+        One for each replicate, empty where nobody looks at them.
+    entered : ndarray of bool, shape (replicates, N)
+        Who has ever taken part.
+    """
+
+    def __init__(self, replicates: int, n: int, counted: int) -> None:
+        zeros = [np.zeros(replicates) for _ in range(6)]
+        self.contributed_human, self.contributed_synthetic, *used = zeros
+        self.human_items, self.published_items, self.detector_calls, self.curated_items = used
+        self.human_counts = [np.zeros(counted, dtype=np.int64) for _ in range(replicates)]
+        self.entered = np.zeros((replicates, n), dtype=bool)
+
+    def enter(self, rules: Rules, which: Any, human: Any) -> None:
+        """Add what one round of some replicates used, given how many human items there were in batches."""
+        published = int(rules.outputs_per_round[rules.active].sum())
+        self.contributed_human[which] += human
+        self.contributed_synthetic[which] += published
+        self.human_items[which] += human
+        self.published_items[which] += published
+        self.curated_items[which] += published * rules.best_of if rules.best_of > 1 else 0
+        calls = (rules.batch_size * rules.detector_calls_per_item)[rules.active].sum()
+        self.detector_calls[which] += float(calls)
+
+    def columns(self, scenario: Scenario) -> Floats:
+        """Return the last six `POPULATION_COLUMNS`, shape (replicates, 6)."""
+        total = self.contributed_human + self.contributed_synthetic
+        share = np.divide(self.contributed_synthetic, total, out=np.zeros_like(total), where=total > 0)
+        used = (self.human_items, self.published_items, self.detector_calls, self.curated_items)
+        prices = (
+            scenario.price_human_item,
+            scenario.price_published_item,
+            scenario.price_detector_call,
+            scenario.price_curated_item,
+        )
+        cost = sum(price * items for price, items in zip(prices, used, strict=True))
+        return np.column_stack([share, *used, cost])
 
 
 class Rounds:
@@ -65,8 +114,8 @@ class Rounds:
         Rounds done.
     rules : list of Rules
         What holds in this round, for each replicate.
-    measured : list of Measurement
-        The metrics of the last recorded round, for each replicate.
+    measured : tuple of ndarray
+        The metrics of the last recorded round, as `measure` returns them.
     distributions : ndarray, shape (replicates, N, V)
         Θ.
     """
@@ -87,14 +136,13 @@ class Rounds:
         self.trained = np.full(rows, float(scenario.pretraining_size))
         self.published: deque[Published] = deque(maxlen=max(2, scenario.corpus_rounds))
         self.tallies = [np.zeros(self.size, dtype=np.int32) for _ in self.cuts]
-        counted = self.size if self.observing else 0
-        self.accounts = [Account(Ledger(np.zeros(counted, dtype=np.int64))) for _ in replicates]
+        self.accounts = Accounts(len(replicates), self.n, self.size if self.observing else 0)
         self._entropy = float(metrics.entropy(human))
         self._mean: list[Floats] = []
         self._multiple: list[float] = []
-        self._base = Rules.of(scenario)
+        self._books = [RuleBook(scenario) for _ in (replicates if self.observing else range(1))]
         active = active_in(scenario.interventions, 1, self.n)
-        self._follow([replace(self._base, active=active)] * len(replicates))
+        self._appear([replace(Rules.of(scenario), active=active)] * len(replicates))
         self._remember_means()
         self.measured = self.measure(None)
 
@@ -108,10 +156,10 @@ class Rounds:
         recorded = self.recorded(self.round)
         if recorded and (there != self.laws.active).any():
             self._remember_means()  # of those who take part now
-        published = self._publish()
+        self._publish()
         kinds, step = self._mix()
         self._each(lambda cut: self.laws.learn(cut, step, recorded))
-        self._enter(published, kinds)
+        self._enter(kinds)
         if recorded or self.recorded(self.round + 1):
             before, multiple = self._mean, self._multiple
             self._remember_means()
@@ -123,22 +171,22 @@ class Rounds:
         return round % self.config.record_every == 0 or round == self.config.rounds
 
     def _in_force(self) -> list[Rules]:
-        views = [View(self, number) for number in range(len(self.replicates))]
-        if not self.observing:
-            return [rules_in_force(self.config, views[0], base=self._base)] * len(views)
-        return [rules_in_force(self.config, view, base=self._base) for view in views]
+        found = [book.in_force(View(self, number)) for number, book in enumerate(self._books)]
+        return found * len(self.replicates) if len(found) == 1 else found
 
     def _follow(self, rules: Sequence[Rules]) -> None:
         """Put rules in force."""
+        self._appear(rules)
+        self.laws.set_temperature(rules[0].temperature)
+
+    def _appear(self, rules: Sequence[Rules]) -> None:
+        """Let those take part who do by the rules."""
         self.rules = list(rules)
         self.laws.active[:] = np.concatenate([each.active for each in rules])
-        self.laws.set_temperature(rules[0].temperature)
-        for account, each in zip(self.accounts, rules, strict=True):
-            if not len(account.entered):
-                account.entered = np.zeros(self.n, dtype=bool)
-            new = int((each.active & ~account.entered).sum())
-            account.human_items += new * self.config.pretraining_size
-            account.entered = account.entered | each.active
+        there = self.laws.active.reshape(-1, self.n)
+        new = (there & ~self.accounts.entered).sum(axis=1)
+        self.accounts.contributed_human += new * self.config.pretraining_size
+        self.accounts.entered |= there
 
     def _of_cut(self, cut: int) -> Rules:
         return self.rules[self.cuts[cut][0] // self.n]
@@ -158,13 +206,12 @@ class Rounds:
             return
         with_threads(self.threads, task, cuts)
 
-    def _publish(self) -> Published:
+    def _publish(self) -> None:
         size = np.where(self.laws.active, self._rows("outputs_per_round"), 0)
         at = np.cumsum(size) - size
         published = Published(np.empty(int(size.sum()), dtype=np.int32), at, size)
         self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
         self.published.append(published)
-        return published
 
     def _mix(self) -> tuple[np.ndarray, Step]:
         """Gather all batches: how many items of each kind they hold, and what is to be learned."""
@@ -193,7 +240,7 @@ class Rounds:
             sizes = np.stack([each.size for each in window])
             flags = np.zeros(2) if rules.flag is None else np.array(rules.flag[:2], dtype=np.float64)
             replicate = first // self.n
-            people = self.accounts[replicate].ledger.human_counts
+            people = self.accounts.human_counts[replicate]
             counting = self.observing and not rules.reused
             done = kernels.mix(
                 0, last - first, self.n, self.laws.active[own], fresh[own], batch[own], at[own],
@@ -231,14 +278,14 @@ class Rounds:
         )
         return kinds, step
 
-    def _enter(self, published: Published, kinds: np.ndarray) -> None:
+    def _enter(self, kinds: np.ndarray) -> None:
         """Put into the accounts what the round used."""
-        for number, (account, rules) in enumerate(zip(self.accounts, self.rules, strict=True)):
-            own = slice(number * self.n, (number + 1) * self.n)
-            human = int(kinds[own, 0].sum() + kinds[own, 2].sum())
-            account.ledger.add(rules, human)
-            account.human_items += human
-            account.synthetic_items += int(published.size[own].sum())
+        human = (kinds[:, 0] + kinds[:, 2]).reshape(-1, self.n).sum(axis=1)
+        if not self.observing:
+            self.accounts.enter(self.rules[0], slice(None), human)
+            return
+        for number, rules in enumerate(self.rules):
+            self.accounts.enter(rules, number, human[number])
 
     # --- what is there -------------------------------------------------------------------------------------
 
@@ -286,61 +333,56 @@ class Rounds:
 
     # --- metrics -------------------------------------------------------------------------------------------
 
-    def measure(self, before: tuple[list[Floats], list[float]] | None) -> list[Measurement]:
-        """Return the metrics of every replicate, given the mean laws of the round before."""
-        rows = len(self.laws.active)
-        of_rows = np.full((rows, len(measures.METRICS)), np.nan)
-        mass_k, human = self.config.mass_k, self.human
+    def measure(self, before: tuple[list[Floats], list[float]] | None) -> tuple[Floats, Floats]:
+        """Return the metrics, given the mean laws of the round before.
+
+        Returns
+        -------
+        providers : ndarray, shape (replicates, N, 15)
+            `PROVIDER_COLUMNS`; missing (NaN) for who does not take part.
+        population : ndarray, shape (replicates, 24)
+            `POPULATION_COLUMNS`.
+        """
+        replicates, m = len(self.replicates), len(measures.METRICS)
+        providers = np.full((replicates * self.n, len(PROVIDER_COLUMNS)), np.nan)
+        of_rows = np.full((len(providers), m), np.nan)
+        mass_k = self.config.mass_k
         self._each(lambda cut: self.laws.measure_rows(cut, mass_k, self._entropy, of_rows))
         if before is None:
             of_rows[:, -1] = np.where(self.laws.active, 0.0, np.nan)
-        alike = self._alike()
-        found = []
-        for number in range(len(self.replicates)):
-            own = slice(number * self.n, (number + 1) * self.n)
-            values = of_rows[own]
-            providers = {name: values[:, m] for m, name in enumerate(measures.METRICS)}
-            providers |= {"self_similarity": alike[own, 0], "self_similarity_previous": alike[own, 1]}
-            population = self._of_population(number, values, before)
-            account = self.accounts[number]
-            total = account.synthetic_items + account.human_items
-            population["synthetic_share"] = account.synthetic_items / total if total else 0.0
-            population |= account.ledger.columns(self.config)
-            found.append(Measurement(providers, population))
-        return found
-
-    def _of_population(
-        self, number: int, values: Floats, before: tuple[list[Floats], list[float]] | None
-    ) -> dict[str, float]:
-        own = slice(number * self.n, (number + 1) * self.n)
-        active = self.laws.active[own]
-        entropies = values[active, 0]
+        providers[:, :m], providers[:, m:] = of_rows, self._alike()
+        providers = providers.reshape(replicates, self.n, -1)
+        population = np.empty((replicates, len(POPULATION_COLUMNS)))
         if self.n == 1:
-            of_mean = dict(zip(measures.METRICS, values[0].tolist(), strict=True))
-        elif not isinstance(self.laws, SparseState):
-            mean = self._mean[number]
-            earlier = mean if before is None else before[0][number]
-            of_laws = metrics.of_laws(mean, earlier, self.human, self.config.mass_k)
-            of_mean = {name: float(value) for name, value in of_laws.items()}
+            population[:, : m + 2] = providers[:, 0]
         else:
-            of_mean = self._of_mean(number, self.laws, before)
-        population = {f"{name}_of_mean": value for name, value in of_mean.items()}
-        together = self._together(number)
-        population |= {"self_similarity": together[0], "self_similarity_previous": together[1]}
-        gamma, alpha = float(np.exp(of_mean["entropy"])), float(np.exp(entropies.mean()))
-        population["jensen_shannon"] = max(0.0, of_mean["entropy"] - float(entropies.mean()))
-        population |= {
-            "alpha_diversity": alpha,
-            "beta_diversity": max(1.0, gamma / alpha),
-            "gamma_diversity": gamma,
-        }
-        return population
+            for number in range(replicates):
+                population[number, :m] = self._of_mean(number, before)
+                population[number, m : m + 2] = self._together(number)
+        of_each, of_all = np.nanmean(providers[:, :, 0], axis=1), population[:, 0]
+        alpha, gamma = np.exp(of_each), np.exp(of_all)
+        diversity = (np.maximum(of_all - of_each, 0), alpha, np.maximum(gamma / alpha, 1), gamma)
+        population[:, m + 2 : m + 6] = np.column_stack(diversity)
+        population[:, m + 6 :] = self.accounts.columns(self.config)
+        return providers, population
 
-    def _of_mean(
-        self, number: int, laws: SparseState, before: tuple[list[Floats], list[float]] | None
-    ) -> dict[str, float]:
-        mean, c, seen = self._mean[number], self._multiple[number], self._seen[number]
-        earlier, earlier_c = (mean, c) if before is None else (before[0][number], before[1][number])
+    def measurement(self, number: int) -> Measurement:
+        """Return the metrics of the last recorded round of one replicate, as the reference engine does."""
+        providers, population = self.measured
+        return Measurement(
+            {name: providers[number, :, c] for c, name in enumerate(PROVIDER_COLUMNS)},
+            dict(zip(POPULATION_COLUMNS, population[number].tolist(), strict=True)),
+        )
+
+    def _of_mean(self, number: int, before: tuple[list[Floats], list[float]] | None) -> Floats:
+        """Return the metrics of the mean law of a replicate, shape (13,)."""
+        laws, mean = self.laws, self._mean[number]
+        earlier = mean if before is None else before[0][number]
+        if not isinstance(laws, SparseState):
+            of_laws = metrics.of_laws(mean, earlier, self.human, self.config.mass_k)
+            return np.array([float(of_laws[name]) for name in measures.METRICS])
+        c, seen = self._multiple[number], self._seen[number]
+        earlier_c = c if before is None else before[1][number]
         spans = _spans(self.size)
         parts = np.zeros((len(spans), measures.SUMS + 1))
 
@@ -353,10 +395,8 @@ class Rounds:
         for part in parts[1:]:
             sums += part
         measures.finish_mean(sums, c, earlier_c, laws.tables, laws.facts, self._entropy, out)
-        of_mean = dict(zip(measures.METRICS, out.tolist(), strict=True))
-        of_mean["top_1_mass"] = float(mean.max())
-        of_mean["top_k_mass"] = float(metrics.top_mass(mean, self.config.mass_k))
-        return of_mean
+        out[5], out[6] = mean.max(), metrics.top_mass(mean, self.config.mass_k)
+        return out
 
     def _alike(self) -> Floats:
         """Return the chances that two published items agree, shape (rows, 2)."""
@@ -406,13 +446,13 @@ class View:
         self._rounds, self._number = rounds, number
         self.round = rounds.round + 1
         self.human = rounds.human
-        self.human_items = rounds.accounts[number].human_items
-        self.synthetic_items = rounds.accounts[number].synthetic_items
+        self.human_items = int(rounds.accounts.contributed_human[number])
+        self.synthetic_items = int(rounds.accounts.contributed_synthetic[number])
 
     @property
     def human_counts(self) -> Integers:
         """How often each output was among the human items of all batches, shape (V,); a view."""
-        return self._rounds.accounts[self._number].ledger.human_counts
+        return self._rounds.accounts.human_counts[self._number]
 
     @cached_property
     def mean_distribution(self) -> Floats:

@@ -1,6 +1,5 @@
 """What providers have learned, kept sparse: memory grows with the outputs that each has touched."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,53 +8,14 @@ from scipy import sparse
 from ecosystem.engine import kernels, measures
 from ecosystem.engine.kernels import STRIDE, Blocks, Scales, Tables
 from ecosystem.engine.laws import Laws, Published, Step
+from ecosystem.errors import InputError
 from ecosystem.interventions import Rules
+from ecosystem.laws import SparseLaws
 from ecosystem.scenario import Scenario
 from ecosystem.types import Floats
 
 _SMALL = 1e-200
 """A row whose factor g falls below this has its raw values rescaled."""
-
-
-@dataclass(frozen=True, eq=False)
-class SparseLaws:
-    r"""Final distributions of which only the touched outputs are stored.
-
-    Θ_i = scale_i · start_i everywhere but at the touched outputs, which have probabilities of their own.
-
-    Attributes
-    ----------
-    start : ndarray, shape (1, V) or (N, V)
-        Initial law of all providers, or of each.
-    scale : ndarray, shape (replicates, N)
-        What is left of it.
-    touched : list of scipy.sparse.csr_array, one per replicate, shape (N, V)
-        Θ of the touched outputs.
-    """
-
-    start: Floats
-    scale: Floats
-    touched: list[sparse.csr_array]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(replicates, N, V), as the dense array would have."""
-        return (*self.scale.shape, self.start.shape[1])
-
-    def __len__(self) -> int:
-        return len(self.touched)
-
-    def law(self, replicate: int, provider: int) -> Floats:
-        """Return Θ of one provider, shape (V,)."""
-        start = self.start[provider if len(self.start) > 1 else 0]
-        theta = self.scale[replicate, provider] * start
-        row = slice(*self.touched[replicate].indptr[provider : provider + 2])
-        theta[self.touched[replicate].indices[row]] = self.touched[replicate].data[row]
-        return theta
-
-    def __getitem__(self, replicate: int) -> Floats:
-        """Θ of one replicate as a dense array, shape (N, V): mind its size."""
-        return np.stack([self.law(replicate, provider) for provider in range(self.scale.shape[1])])
 
 
 class _Shard:
@@ -155,7 +115,8 @@ class SparseState(Laws):
         self.facts = measures.Facts(human, self._logs, totals, order, same, int((human > 0).sum()))
         for shard in self.shards:
             shard.scales.base[:] = 0.0 if self.sampled else scenario.pretraining_size
-        self.set_temperature(scenario.per_provider("temperature"))
+        temperature = scenario.per_provider("temperature")
+        self.set_temperature(np.where(temperature > 0, temperature, 1.0))  # until the first round's is known
         if self.sampled:
             self._pretrain(scenario)
 
@@ -163,6 +124,8 @@ class SparseState(Laws):
 
     def set_temperature(self, temperature: Floats) -> None:
         """Let the providers sample at temperatures T, shape (N,), from now on."""
+        if (temperature == 0).any():
+            raise InputError('temperature 0: put in force during a run it needs engine = "agents"')
         rows = np.tile(temperature, len(self.replicates))
         changed = rows != self._temperature
         if not changed.any():
