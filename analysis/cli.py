@@ -52,6 +52,22 @@ def main() -> None:
     default=None,
     help="Also run one provider by itself.  [default: in the main job only]",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "agents", "compiled"]),
+    default="auto",
+    help="Mesa agents, or the same draws compiled.  [default: compiled wherever it covers the scenario]",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Threads or processes.  [default: one per processor]"
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds between saves of the state to OUT.checkpoint: after a crash the same command goes on from there.",
+)
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run's folder.")
 def run(
     scenario: Path | None,
@@ -60,6 +76,9 @@ def run(
     seed: int | None,
     out: Path | None,
     alone: bool | None,
+    engine: str,
+    workers: int | None,
+    checkpoint_every: float,
     resume: Path | None,
 ) -> None:
     """Run a SCENARIO (a TOML file; `ecosystem settings` lists what it may hold).
@@ -70,15 +89,19 @@ def run(
     from ecosystem import InputError, Trajectory
     from ecosystem.trajectory import check_vacant
 
+    how = {"engine": engine, "workers": workers, "checkpoint_every": checkpoint_every}
     if resume is not None:
-        if scenario or changes or seed is not None or out or alone is not None:
-            raise InputError("--resume goes on with a run as it was; the only other option is --replicates")
+        if scenario or changes or seed is not None or out or alone is not None or engine != "auto":
+            raise InputError(
+                "--resume goes on with a run as it was; the only other option is --replicates, beside how to run it"
+            )
         earlier = Trajectory.load(resume)
         _run(
             earlier.scenario,
             replicates or earlier.provenance["replicates"],
             resume,
             earlier.provenance.get("beside") == "alone",
+            how,
             earlier,
         )
         return
@@ -86,7 +109,7 @@ def run(
     if out is None:
         out = Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}"
     check_vacant(out)
-    _run(config, replicates or 4, out, alone if alone is not None else scenario is None)
+    _run(config, replicates or 4, out, alone if alone is not None else scenario is None, how)
 
 
 def _scenario(file: Path | None, changes: tuple[str, ...], seed: int | None) -> "Scenario":
@@ -107,7 +130,12 @@ def _scenario(file: Path | None, changes: tuple[str, ...], seed: int | None) -> 
 
 
 def _run(
-    config: "Scenario", replicates: int, out: Path, alone: bool, earlier: "Trajectory | None" = None
+    config: "Scenario",
+    replicates: int,
+    out: Path,
+    alone: bool,
+    how: dict[str, Any],
+    earlier: "Trajectory | None" = None,
 ) -> None:
     """Run a scenario, and one provider by itself if asked; save and say what came out."""
     from analysis.figures import run_figure
@@ -128,8 +156,18 @@ def _run(
     with whole_folder(out, replace=earlier is not None) as folder:  # now, so that a bad place is told at once
         for (label, plan), before in zip(plans.items(), done, strict=False):
             click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds", err=True)
+            saved = out.with_name(out.name + (".alone" if runs else "") + ".checkpoint")
+            if saved.is_file():
+                click.echo(f"going on from {saved}", err=True)
             try:
-                result = run_scenario(plan, replicates, progress=True, resume=before)
+                result = run_scenario(
+                    plan,
+                    replicates,
+                    progress=True,
+                    resume=before,
+                    checkpoint=None if before else saved,
+                    **how,
+                )
             except Interrupted as stop:
                 result = stop.trajectory
             if alone and not runs:

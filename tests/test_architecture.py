@@ -38,7 +38,8 @@ def test_arrows_point_one_way(folder):
 
 def test_the_theory_is_an_independent_witness():
     simulator = {
-        f"ecosystem.{name}" for name in ("agents", "model", "engine", "recording", "trajectory", "mixing")
+        f"ecosystem.{name}"
+        for name in ("agents", "model", "engine", "lots", "recording", "running", "trajectory", "mixing")
     }
     for file in (ROOT / "analysis" / "theory").glob("*.py"):
         names = set(imports(file))
@@ -53,7 +54,7 @@ def test_only_the_table_is_pandas():
         for file in (ROOT / "ecosystem").rglob("*.py")
         if any(name.partition(".")[0] == "pandas" for name in imports(file))
     }
-    assert users == {"recording.py", "trajectory.py"}
+    assert users == {"recording.py", "lots.py", "trajectory.py"}
 
 
 def test_importing_the_package_is_cheap():

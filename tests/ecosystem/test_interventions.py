@@ -426,7 +426,7 @@ def test_any_composition_is_sound(tmp_path_factory, rules, flagged, self_weight)
     scenario.to_toml(file)
     again = Scenario.from_toml(file)
     assert again == scenario and again.interventions == scenario.interventions
-    np.testing.assert_array_equal(run(again).final[0], eco.distributions)
+    np.testing.assert_array_equal(run(again, engine="agents").final[0], eco.distributions)
 
 
 @named([r for r in ACTIVE if r.kind not in ("exit", "entry", "human-supply", "drift", "declining-supply")])
@@ -562,7 +562,7 @@ def test_one_provider_by_itself_keeps_the_rules_that_mean_it():
 def replays(eco):
     while eco.running:
         eco.step()
-    again = run(eco.config)
+    again = run(eco.config, engine="agents")
     np.testing.assert_array_equal(again.final[0], eco.distributions)
     table, population = tables(eco, 0)
     assert table.equals(again.table)
@@ -582,7 +582,9 @@ def test_what_is_put_in_force_while_it_runs_replays(rule, baseline, tmp_path):
     assert eco.config.interventions[-1].start == 7
     replays(eco)
     eco.config.to_toml(tmp_path / "s.toml")
-    assert np.array_equal(run(Scenario.from_toml(tmp_path / "s.toml")).final[0], eco.distributions)
+    assert np.array_equal(
+        run(Scenario.from_toml(tmp_path / "s.toml"), engine="agents").final[0], eco.distributions
+    )
 
 
 @pytest.mark.parametrize(

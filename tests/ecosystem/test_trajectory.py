@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.figures import run_figure
-from ecosystem import InputError, Scenario, Trajectory, run, trajectory
+from ecosystem import InputError, Scenario, Trajectory, run, running, trajectory
 
 SMALL = Scenario(n_providers=3, n_outputs=8, rounds=6, seed=2)
 
@@ -174,22 +174,27 @@ class After:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("rounds", [1, 5, 6, 7, 15, 17])
-def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path, monkeypatch, rounds):
-    undisturbed = run(SMALL, replicates=3)
+@pytest.mark.parametrize(
+    ("engine", "rounds"),
+    [("agents", 1), ("agents", 5), ("agents", 6), ("agents", 7), ("agents", 15), ("agents", 17)]
+    + [("compiled", 1), ("compiled", 5)],
+)
+def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path, monkeypatch, engine, rounds):
+    undisturbed = run(SMALL, replicates=3, engine=engine)
     after = After(rounds)
+    done = rounds if engine == "agents" else 3 * rounds  # compiled replicates go side by side
 
-    class Bar(trajectory.tqdm):
+    class Bar(running.tqdm):
         def update(self, n=1):
             after()
 
     with monkeypatch.context() as patch:
-        patch.setattr(trajectory, "tqdm", Bar)
-        with pytest.raises(trajectory.Interrupted, match=f"after {rounds} rounds") as caught:
-            run(SMALL, replicates=3)
+        patch.setattr(running, "tqdm", Bar)
+        with pytest.raises(trajectory.Interrupted, match=f"after {done} rounds") as caught:
+            run(SMALL, replicates=3, engine=engine)
     part = caught.value.trajectory
     assert not part.complete
-    assert sum(part.provenance["rounds_done"]) == rounds
+    assert sum(part.provenance["rounds_done"]) == done
     assert part.table["round"].max() <= 6
     part.save(tmp_path / "part")
     whole = run(SMALL, replicates=3, resume=Trajectory.load(tmp_path / "part"))
@@ -222,7 +227,17 @@ def test_resume_refuses_human_data_that_changed(tmp_path):
         run(scenario.replace(), 2, resume=done)
 
 
-LONG = ["--set", "rounds=4000", "--set", "n_providers=5", "--no-alone", "--replicates", "2"]
+LONG = [
+    "--engine",
+    "agents",
+    "--set",
+    "rounds=4000",
+    "--set",
+    "n_providers=5",
+    "--no-alone",
+    "--replicates",
+    "2",
+]
 
 
 def start(tmp_path, *arguments):
