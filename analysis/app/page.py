@@ -219,7 +219,7 @@ def Saves(session: Session) -> None:
     Line(
         "Save",
         " the session as it stands. The scenario holds the levers with their dates: “ecosystem run "
-        "session.toml” and “ecosystem app --scenario session.toml” repeat it bit for bit.",
+        "session.toml --engine agents” and “ecosystem app --scenario session.toml” repeat it bit for bit.",
     )
     with solara.Div(classes=["saves"]):
         for name, make, label in (

@@ -38,7 +38,7 @@ def replayed(session, tmp_path):
     """Run the scenario that the session saves."""
     file = tmp_path / "session.toml"
     file.write_text(session.toml(), encoding="utf-8")
-    return run(Scenario.from_toml(file))
+    return run(Scenario.from_toml(file), engine="agents")
 
 
 # --- levers ---------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def test_a_lever_while_it_plays_and_a_replay_to_the_same_bits(tab):
         "detector 80%",
     ]
     table = pd.read_parquet(tab.save("Table (Parquet)"))
-    again = run(Scenario.from_toml(tab.save("Scenario (TOML)")))
+    again = run(Scenario.from_toml(tab.save("Scenario (TOML)")), engine="agents")
     pd.testing.assert_frame_equal(again.table, table, check_exact=True)
     assert len(pd.read_csv(tab.save("Table (CSV)"))) == len(table)
     assert tab.save("Figure (PNG)").read_bytes().startswith(b"\x89PNG")
