@@ -244,3 +244,31 @@ def settings() -> None:
         extra: Any = field.json_schema_extra
         default = "" if field.default is None else f" = {field.default!r}".replace("'", '"')
         click.echo(f"{name}{default}\n    {field.description}: {extra['allowed']}")
+
+
+@main.command()
+@click.argument("design", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/sweep-TIME]"
+)
+@click.option("--resume", is_flag=True, help="Go on with what --out holds; no run is repeated.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: repeat the runs that failed.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per processor]")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, e.g. tcp://10.0.0.5:8786.")
+@click.option("--scheduler-file", type=click.Path(path_type=Path), help="The same, by its scheduler file.")
+def sweep(
+    design: Path,
+    out: Path | None,
+    resume: bool,
+    retry_failed: bool,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: Path | None,
+) -> None:
+    """Run every point of a DESIGN (a TOML file; docs/sweeps.md says what it may hold), several times over.
+
+    The results are one tidy table, OUT/runs.parquet. An interrupted sweep goes on with --resume.
+    """
+    from analysis.sweep import command
+
+    command(design, out, resume, retry_failed, workers, scheduler, scheduler_file)
