@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import mesa
+import numpy as np
 
 from ecosystem.corpus import HUMAN
 from ecosystem.generative import GenerativeModel
@@ -26,8 +27,8 @@ class Provider(mesa.Agent):
         T and λ before interventions; may be changed between rounds.
     outputs_per_round, batch_size : int
         B and m before interventions; may be changed between rounds.
-    trained_items : int
-        ℓ, items its model was trained on so far, pretraining included.
+    trained_items : float
+        ℓ, items its model was trained on so far (sum of their weights), pretraining included.
     """
 
     model: "Ecosystem"
@@ -41,15 +42,31 @@ class Provider(mesa.Agent):
         self.fresh_fraction = float(config.per_provider("fresh_fraction")[index])
         self.outputs_per_round = int(config.per_provider("outputs_per_round")[index])
         self.batch_size = int(config.per_provider("batch_size")[index])
-        self.trained_items = config.pretraining_size
+        self.trained_items: float = config.pretraining_size
 
     def publish(self) -> None:
         """Draw this round's outputs at the provider's temperature and put them into the corpus."""
-        random = self.model.streams.generator(Decision.PUBLISH, round=self.model.round, provider=self.index)
-        rules = self.model.rules
+        eco, rules = self.model, self.model.rules
         n, temperature = int(rules.outputs_per_round[self.index]), float(rules.temperature[self.index])
+        random = eco.streams.generator(Decision.PUBLISH, round=eco.round, provider=self.index)
         items = self.generative_model.generate(n, temperature, random)
-        self.model.corpus.add(items, author=self.index, round=self.model.round)
+        if rules.best_of > 1:
+            random = eco.streams.generator(Decision.CANDIDATE, round=eco.round, provider=self.index)
+            others = self.generative_model.generate(n * (rules.best_of - 1), temperature, random)
+            items = self._best(items, others.reshape(n, -1))
+        eco.corpus.add(items, author=self.index, round=eco.round)
+
+    def _best(self, items: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return the candidate that the verifier likes best, or the first one where it errs, shape (n,)."""
+        eco, rules = self.model, self.model.rules
+        assert rules.score is not None
+        candidates = np.column_stack([items, others])
+        scores = rules.score[candidates]
+        best = candidates[np.arange(len(items)), np.argmax(scores, axis=1)]
+        if rules.verifier_error > 0:
+            luck = eco.streams.uniforms(len(items), Decision.VERIFIER, round=eco.round, provider=self.index)
+            best = np.where(luck < rules.verifier_error, items, best)
+        return best
 
     def mix(self) -> Batch:
         """Gather this round's batch: fresh human items and what the providers it reads published."""
@@ -57,14 +74,24 @@ class Provider(mesa.Agent):
         size, fresh = int(rules.batch_size[self.index]), float(rules.fresh_fraction[self.index])
         batch = eco.mixing.batch(self.index, size, fresh, eco.sources[self.index], eco.corpus, eco.round)
         eco.corpus.add(batch.items[batch.authors == HUMAN], author=HUMAN, round=eco.round)
-        return batch
+        human, synthetic = rules.human_weight[self.index], rules.synthetic_weight[self.index]
+        if rules.flag is None and human == synthetic == 1:
+            return batch
+        factor, flagged = 1.0, np.zeros(size, dtype=bool)
+        if rules.flag is not None:
+            true, false, factor = rules.flag
+            luck = eco.streams.uniforms(size, Decision.FLAG, round=eco.round, provider=self.index)
+            flagged = luck < np.where(batch.authors == HUMAN, false, true)
+        return batch.weighted(float(human), float(synthetic), factor, flagged)
 
     def retrain(self, batch: Batch) -> None:
-        """Move the model towards the batch by this round's step size."""
+        """Move the model towards the batch by this round's step size; nothing to learn from weight 0."""
         eco = self.model
-        step = eco.rules.schedule.step_size(eco.round, len(batch.items), self.trained_items)
-        self.generative_model.learn(batch.items, step)
-        self.trained_items += len(batch.items)
+        if batch.weight == 0:
+            return
+        step = eco.rules.schedule.step_size(eco.round, batch.weight, self.trained_items)
+        self.generative_model.learn(batch.items, step, batch.shares)
+        self.trained_items += batch.weight
         if eco.config.training_error > 0:
             random = eco.streams.generator(Decision.TRAINING_ERROR, round=eco.round, provider=self.index)
             self.generative_model.perturb(eco.config.training_error, random)

@@ -60,12 +60,15 @@ class Corpus:
         else:
             self.synthetic_items += len(items)
 
-    def published(self, author: int, round: int) -> np.ndarray:
-        """Return what an author published in a round; empty if nothing, or if no longer kept."""
-        for kept in self._rounds:
-            if kept.number == round and author in kept.items:
-                return np.concatenate(kept.items[author])
-        return np.empty(0, dtype=np.int64)
+    def published(self, author: int, round: int, window: int = 1) -> np.ndarray:
+        """Return what an author published in the ``window`` rounds up to a round, oldest first.
+
+        Empty if nothing; rounds that are no longer kept are left out.
+        """
+        kept = [r.items[author] for r in self._rounds if 0 <= round - r.number < window and author in r.items]
+        if not kept:
+            return np.empty(0, dtype=np.int64)
+        return np.concatenate([items for batches in kept for items in batches])
 
     @property
     def synthetic_share(self) -> float:

@@ -17,6 +17,7 @@ def plain(value: Any) -> Any:
 Plain = BeforeValidator(plain)
 Count = Annotated[int, Strict(), Field(ge=1, le=2**53)]
 Index = Annotated[int, Strict(), Field(ge=0, lt=10**6)]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 Size = Annotated[int, Strict(), Field(ge=1, le=10**9)]
 Population = Annotated[int, Strict(), Field(ge=1, le=10**6)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]

@@ -20,10 +20,45 @@ class Batch:
         The items, slot by slot.
     authors : ndarray of int, shape (m,)
         Who wrote each: a provider's index, or `ecosystem.corpus.HUMAN`.
+    weight : float
+        Sum of the items' weights W; their number m where all weigh 1.
+    shares : ndarray, shape (m,), or None
+        Weight of each item divided by W, in the batch's frequencies; None where all weigh the same 1.
     """
 
     items: np.ndarray
     authors: Integers
+    weight: float
+    shares: Floats | None = None
+
+    def weighted(self, human: float, synthetic: float, factor: float, flagged: np.ndarray) -> "Batch":
+        """Return the batch with other weights of its items.
+
+        Parameters
+        ----------
+        human, synthetic : float
+            Weight of a human and of a synthetic item, ≥ 0.
+        factor : float
+            What the weight of a flagged item is multiplied by, ≥ 0.
+        flagged : ndarray of bool, shape (m,)
+            Which items a detector flagged.
+
+        Notes
+        -----
+        W is the number of human items times their weight, plus that of synthetic ones, plus that of
+        flagged human ones, plus that of flagged synthetic ones, added in this order, so that every
+        engine gets the same bits.
+        """
+        by_human = self.authors == HUMAN
+        kinds = ((human, by_human & ~flagged), (synthetic, ~by_human & ~flagged),
+                 (human * factor, by_human & flagged), (synthetic * factor, ~by_human & flagged))  # fmt: skip
+        weights, total = np.empty(len(self.items)), 0.0
+        for weight, which in kinds:
+            weights[which] = weight
+            total += np.count_nonzero(which) * weight
+        if (weights == 1).all():
+            return self
+        return Batch(self.items, self.authors, total, weights / total if total else weights)
 
 
 @dataclass(frozen=True)
@@ -44,11 +79,14 @@ class Mixing:
         Whether one batch may hold one published item twice.
     streams : Streams
         The random streams of this replicate.
+    window : int
+        An author's items are those of the last so many rounds, oldest first.
     """
 
     human: Floats
     with_replacement: bool
     streams: Streams
+    window: int = 1
 
     def batch(
         self,
@@ -102,8 +140,10 @@ class Mixing:
             luck = uniforms(Decision.ITEM)
             for author in np.unique(authors[~fresh]):
                 slots = authors == author
-                items[slots] = self._read(corpus.published(author, round), luck[slots], author, reader)
-        return Batch(items, authors)
+                items[slots] = self._read(
+                    corpus.published(author, round, self.window), luck[slots], author, reader
+                )
+        return Batch(items, authors, batch_size)
 
     def _read(self, published: np.ndarray, uniforms: Floats, author: int, reader: int) -> np.ndarray:
         if self.with_replacement:

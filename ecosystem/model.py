@@ -7,17 +7,21 @@ from typing import Any
 import mesa
 import numpy as np
 
+from ecosystem import live
 from ecosystem.agents import Provider
 from ecosystem.corpus import Corpus
 from ecosystem.errors import InputError
 from ecosystem.generative import Categorical
-from ecosystem.interventions import Rules, own_if_nobody, rules_in_force
+from ecosystem.interventions import BaseIntervention, Exit, Rules, active_in, rules_in_force
+from ecosystem.ledger import Ledger
+from ecosystem.live import Neighbours
 from ecosystem.mixing import Mixing
 from ecosystem.observing import View
 from ecosystem.randomness import Decision, Streams, sample
 from ecosystem.recording import collector, measure
 from ecosystem.scenario import Scenario
 from ecosystem.schedules import Schedule
+from ecosystem.sharing import own_if_nobody
 from ecosystem.types import Floats
 
 
@@ -55,6 +59,8 @@ class Ecosystem(mesa.Model):
         In the order of every array per provider.
     corpus : Corpus
         What has been published.
+    ledger : Ledger
+        What has been used and paid for.
     G : networkx graph
         The sharing graph.
     sharing : scipy.sparse.csr_array, shape (N, N)
@@ -97,12 +103,14 @@ class Ecosystem(mesa.Model):
         self.labels = config.source.labels
         self.G = config.graph
         self.sharing = own_if_nobody(config.W)
-        self.human_counts = np.zeros(self.human.size, dtype=np.int64)
         n = self.sharing.shape[0]
-        self.corpus = Corpus(config.corpus_rounds, human_items=n * config.pretraining_size)
+        self.corpus = Corpus(config.corpus_rounds)
+        self.ledger = Ledger(np.zeros(self.human.size, dtype=np.int64))
         self.round = 0
+        self.providers = [Provider(self, index, self.pretrained(index)) for index in range(n)]
         self.rules = Rules.of(config, W=self.sharing)
-        self.providers = [Provider(self, index, self._pretrained(index)) for index in range(n)]
+        self.entered = np.zeros(n, dtype=bool)
+        self._follow(replace(self.rules, active=active_in(config.interventions, 1, n)))
         _release(self)
         self.measured = measure(self, before=self.distributions)
         self.datacollector = collector(self.measured)
@@ -113,19 +121,63 @@ class Ecosystem(mesa.Model):
         before = self.distributions
         self._follow(rules_in_force(self.config, View(self), base=self._base()))
         self.round += 1
-        for provider in self.providers:
+        active = self.active_providers
+        for provider in active:
             provider.publish()
-        batches = [provider.mix() for provider in self.providers]
-        for provider, batch in zip(self.providers, batches, strict=True):
+        batches = [provider.mix() for provider in active]
+        for provider, batch in zip(active, batches, strict=True):
             provider.retrain(batch)
+        self.ledger.enter(self.rules, batches)
         if self.round % self.config.record_every == 0 or self.round == self.config.rounds:
             self.measured = measure(self, before)
             self.datacollector.collect(self)
         self.running = self.round < self.config.rounds
 
+    def intervene(self, intervention: BaseIntervention) -> None:
+        """Put an intervention in force, from the next round on if its ``start`` is no later.
+
+        It is added to ``config``, so that a new run of ``config`` gives the same bits as this one.
+
+        Raises
+        ------
+        InputError
+            If it does not fit the scenario. Nothing has changed then.
+        """
+        live.intervene(self, intervention)
+
+    def add_provider(self, reads: Neighbours = (), read_by: Neighbours = (), **settings: Any) -> Provider:
+        """Let a new provider enter, from the next round on.
+
+        In ``config`` the sharing graph becomes an edge list with one node more, and an `Entry` is added, so
+        that a new run of ``config`` gives the same bits as this one.
+
+        Parameters
+        ----------
+        reads, read_by : iterable of int, or mapping of int to float
+            Whom it reads and who reads it, by index, with the weights of the edges (1 by default).
+        **settings
+            Its ``temperature``, ``fresh_fraction``, ``outputs_per_round`` and ``batch_size``; needed where
+            the scenario has one per provider. ``initial`` likewise, shape (V,).
+
+        Raises
+        ------
+        InputError
+            If a neighbour or a setting is not allowed. Nothing has changed then.
+        """
+        return live.add_provider(self, reads, read_by, **settings)
+
+    def remove_provider(self, index: int) -> None:
+        """Let a provider leave before the next round: `intervene` with an `Exit`."""
+        self.intervene(Exit(providers=(index,)))
+
+    @property
+    def active_providers(self) -> list[Provider]:
+        """The providers that take part in this round, in their order."""
+        return [provider for provider in self.providers if self.rules.active[provider.index]]
+
     @property
     def distributions(self) -> Floats:
-        """Θ of every provider, a new array of shape (N, V)."""
+        """Θ of every provider, active or not, a new array of shape (N, V)."""
         return np.stack([provider.generative_model.distribution for provider in self.providers])
 
     def _base(self) -> Rules:
@@ -139,16 +191,22 @@ class Ecosystem(mesa.Model):
         return replace(base, **values)
 
     def _follow(self, rules: Rules) -> None:
-        """Put rules in force."""
-        if rules.W is not self.rules.W or self.round == 0:
+        """Put rules in force. Providers that are not there are no agents of the model for that time."""
+        if self.round == 0 or rules.W is not self.rules.W:
             w = rules.W
             rows = zip(w.indptr, w.indptr[1:], strict=False)
             self.sources = [(w.indices[a:b], w.data[a:b]) for a, b in rows]
-        if rules.human is not self.rules.human or self.round == 0:
-            self.mixing = Mixing(np.cumsum(rules.human), self.config.with_replacement, self.streams)
+        if self.round == 0 or rules.human is not self.rules.human or rules.window != self.rules.window:
+            human = np.cumsum(rules.human)
+            self.mixing = Mixing(human, self.config.with_replacement, self.streams, rules.window)
+        for provider in [p for p in self.providers if rules.active[p.index] != self.rules.active[p.index]]:
+            (self.register_agent if rules.active[provider.index] else self.deregister_agent)(provider)
+        self.corpus.human_items += int((rules.active & ~self.entered).sum()) * self.config.pretraining_size
+        self.entered |= rules.active
         self.rules = rules
 
-    def _pretrained(self, index: int) -> Categorical:
+    def pretrained(self, index: int) -> Categorical:
+        """Return the model that a provider starts from."""
         config = self.config
         if not isinstance(config.initial, str):
             theta = np.atleast_2d(config.initial)[index if config.initial.ndim == 2 else 0]

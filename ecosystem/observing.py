@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecosystem.interventions import active_in
 from ecosystem.types import Floats, Integers
 
 if TYPE_CHECKING:
@@ -35,13 +36,17 @@ class View:
 
     @property
     def human_counts(self) -> Integers:
-        """How often each output was among the human items of all batches, shape (V,)."""
-        return self._eco.human_counts
+        """How often each output was among the human items of all batches, shape (V,); a view."""
+        return self._eco.ledger.human_counts
 
     @cached_property
     def mean_distribution(self) -> Floats:
-        """Mean Θ, shape (V,)."""
-        return self._eco.distributions.mean(axis=0)
+        """Mean Θ of the providers active in the round about to run, shape (V,)."""
+        eco = self._eco
+        active = active_in(eco.config.interventions, self.round, len(eco.rules.active))
+        return np.stack([p.generative_model.distribution for p in eco.providers if active[p.index]]).mean(
+            axis=0
+        )
 
     @cached_property
     def published_law(self) -> Floats | None:

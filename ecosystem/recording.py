@@ -21,10 +21,11 @@ class Measurement(NamedTuple):
     Attributes
     ----------
     providers : dict of str to ndarray, shape (N,)
-        Metrics of every provider.
+        Metrics of every provider; NaN for those that do not take part.
     population : dict of str to float
         Metrics of the mean law (``_of_mean``), of everything published together, of the providers
-        against each other, and the synthetic share of the corpus.
+        against each other, all over the providers that take part; the synthetic share of the corpus; and
+        what has been used since the beginning, with its cost (`ecosystem.ledger`).
     """
 
     providers: dict[str, Floats]
@@ -37,7 +38,8 @@ def measure(eco: "Ecosystem", before: Floats) -> Measurement:
     In round 0 nothing is published yet, and the self-similarity is that of human data, Σh².
     """
     human, mass_k = eco.human, eco.config.mass_k
-    theta = eco.distributions
+    rows = [row for row, provider in enumerate(eco.providers) if eco.rules.active[provider.index]]
+    theta, before = eco.distributions[rows], before[rows]
     if eco.round == 0:
         alike = np.full(len(theta), (human**2).sum())
         published = {"self_similarity": alike, "self_similarity_previous": alike}
@@ -52,12 +54,21 @@ def measure(eco: "Ecosystem", before: Floats) -> Measurement:
     population |= {name: float(value) for name, value in together.items()}
     population |= metrics.of_providers(theta)
     population["synthetic_share"] = eco.corpus.synthetic_share
-    return Measurement(metrics.of_laws(theta, before, human, mass_k) | published, population)
+    population |= eco.ledger.columns(eco.config)
+    providers = metrics.of_laws(theta, before, human, mass_k) | published
+    return Measurement({name: _spread(values, eco) for name, values in providers.items()}, population)
+
+
+def _spread(values: Floats, eco: "Ecosystem") -> Floats:
+    """Put one value per active provider into an array of one per provider, shape (N,)."""
+    spread = np.full(len(eco.rules.active), np.nan)
+    spread[[provider.index for provider in eco.active_providers]] = values
+    return spread
 
 
 def _counts(eco: "Ecosystem", round: int) -> np.ndarray:
-    """How often each provider published each output in a round, shape (N, V)."""
-    published = (eco.corpus.published(provider.index, round) for provider in eco.providers)
+    """How often each active provider published each output in a round, shape (active, V)."""
+    published = (eco.corpus.published(provider.index, round) for provider in eco.active_providers)
     return np.stack([np.bincount(items, minlength=eco.human.size) for items in published])
 
 
@@ -72,8 +83,9 @@ def collector(measured: Measurement) -> mesa.DataCollector:
 
 
 def tables(eco: "Ecosystem", replicate: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what was collected: a row per (round, provider), and a row per round."""
-    providers = eco.datacollector.get_agent_vars_dataframe().reset_index(drop=True)
+    """Return what was collected: a row per round and provider that took part, and a row per round."""
+    providers = eco.datacollector.get_agent_vars_dataframe()
+    providers = providers.sort_values(["round", "provider"], kind="stable").reset_index(drop=True)
     population = eco.datacollector.get_model_vars_dataframe().reset_index(drop=True)
     for table in (providers, population):
         table.insert(0, "replicate", replicate)

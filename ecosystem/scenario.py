@@ -31,7 +31,7 @@ from ecosystem.fields import (
     toml_value,
 )
 from ecosystem.human import HumanSource
-from ecosystem.interventions import KINDS, Intervention
+from ecosystem.interventions import KINDS, Intervention, foreseen
 from ecosystem.schedules import Schedule
 from ecosystem.sharing import EdgeList
 from ecosystem.types import Floats
@@ -81,7 +81,7 @@ def _schedule(value: Any) -> str:
     return value
 
 
-_PER_PROVIDER = "one, or a list of one per provider"
+_ONE_OR_LIST = "one, or a list of one per provider"
 
 
 class Scenario(BaseModel):
@@ -155,7 +155,7 @@ class Scenario(BaseModel):
         None, "providers N", "a whole number from 1 to 10^6", 20
     )
     temperature: Annotated[Temperature | tuple[Temperature, ...], Plain] = setting(
-        0.8, "sampling temperature T", f"a number from 0 to inf ({_PER_PROVIDER})"
+        0.8, "sampling temperature T", f"a number from 0 to inf ({_ONE_OR_LIST})"
     )
     top_k: Annotated[Count | None, Plain] = setting(
         None, "draw only from the k most probable outputs", "a whole number, 1 or more", 50
@@ -167,7 +167,7 @@ class Scenario(BaseModel):
         0.95,
     )
     fresh_fraction: Annotated[Fraction | tuple[Fraction, ...], Plain] = setting(
-        0.1, "share of fresh human items in a batch", f"a number from 0 to 1 ({_PER_PROVIDER})"
+        0.1, "share of fresh human items in a batch", f"a number from 0 to 1 ({_ONE_OR_LIST})"
     )
     human: Annotated[str | Floats, PlainValidator(_human)] = setting(
         "zipf", "the law of human data", human_sources.ALLOWED
@@ -182,10 +182,10 @@ class Scenario(BaseModel):
         1.0, "weight of a provider's own outputs", "a finite number, 0 or more"
     )
     outputs_per_round: Annotated[Count | tuple[Count, ...], Plain] = setting(
-        100, "items a provider publishes in a round", f"a whole number, 1 or more ({_PER_PROVIDER})"
+        100, "items a provider publishes in a round", f"a whole number, 1 or more ({_ONE_OR_LIST})"
     )
     batch_size: Annotated[Count | tuple[Count, ...], Plain] = setting(
-        100, "items a provider trains on in a round", f"a whole number, 1 or more ({_PER_PROVIDER})"
+        100, "items a provider trains on in a round", f"a whole number, 1 or more ({_ONE_OR_LIST})"
     )
     with_replacement: Annotated[bool, Strict(), Plain] = setting(
         False, "whether a batch may hold one item twice", "true or false"
@@ -246,7 +246,7 @@ class Scenario(BaseModel):
         """Fill in the numbers of outputs and providers, and check the settings against each other."""
         with _naming("human", self.human):
             self.__dict__["n_outputs"] = self.source.law.size
-        lists = {name: getattr(self, name) for name in _BY_PROVIDER if isinstance(getattr(self, name), tuple)}
+        lists = {name: getattr(self, name) for name in PER_PROVIDER if isinstance(getattr(self, name), tuple)}
         if self.n_providers is None and lists and self.sharing in sharing_graphs.TOPOLOGIES:
             self.__dict__["n_providers"] = len(next(iter(lists.values())))
         with _naming("sharing", self.sharing):
@@ -259,11 +259,7 @@ class Scenario(BaseModel):
                     f"{self.n_providers} providers; give one number, or one per provider"
                 )
         self._check_initial()
-        for index, intervention in enumerate(self.interventions):
-            try:
-                intervention.check(self)
-            except InputError as error:
-                raise InputError(f"interventions[{index}].{error}") from None
+        self._check_interventions()
         self._check_supply()
 
     def _check_initial(self) -> None:
@@ -279,12 +275,23 @@ class Scenario(BaseModel):
             if worst > 1e-6:
                 raise InputError(f"the probabilities sum to 1 ± {worst:.3g}: divide each row by its sum")
 
+    def _check_interventions(self) -> None:
+        for index, intervention in enumerate(self.interventions):
+            try:
+                intervention.check(self)
+            except InputError as error:
+                raise InputError(f"interventions[{index}].{error}") from None
+        for period in foreseen(self, ramps=False) if self.interventions else ():
+            if not period.rules.active.any():
+                raise InputError(
+                    f"interventions: nobody is there in round {period.first}; let one provider stay"
+                )
+
     def _check_supply(self) -> None:
         """Refuse a run in which readers are likely to ask an author for more than it published."""
         fresh, batch = self.per_provider("fresh_fraction"), self.per_provider("batch_size")
         supply = self.per_provider("outputs_per_round")
-        short = not self.with_replacement and batch.max() > supply.min()
-        if short or self.self_weight == 0:
+        if self.self_weight == 0:
             entries = self.W.tocoo()
             reader, author = entries.coords
             lone = np.setdiff1d(np.flatnonzero(fresh < 1), reader)
@@ -293,20 +300,32 @@ class Scenario(BaseModel):
                     f"self_weight = {self.self_weight}: provider {lone[0]} reads no one, not even itself, "
                     "but trains on synthetic items; write self_weight = 1.0, or fresh_fraction = 1.0"
                 )
-        if short:
-            demand = (1 - fresh[reader]) * entries.data
+        if self.with_replacement or batch.max() <= supply.min():
+            return
+        enough, worst_risk, worst = 1.0, 0.0, ""
+        for first, last, rules in foreseen(self, ramps=False):
+            entries = rules.W.tocoo()
+            reader, author = entries.coords
+            there = rules.active[reader]
+            reader, author = reader[there], author[there]
+            demand = (1 - rules.fresh_fraction[reader]) * entries.data[there]
             # The number of a batch's slots that fall to one author is binomial.
-            slots = batch[reader].astype(np.int64)
-            risk = special.bdtrc(np.minimum(supply[author], slots), slots, demand)
-            if 1 - np.prod(1 - risk) ** float(self.rounds) > 0.01:
-                worst = int(np.argmax(risk))
-                i, j = int(reader[worst]), int(author[worst])
-                raise InputError(
-                    f"batch_size = {batch[i]:.0f}: provider {i} would draw about "
-                    f"{batch[i] * demand[worst]:.0f} items a round of author {j}, who publishes "
+            slots = rules.batch_size[reader]
+            kept = supply[author] * min(rules.window, first)
+            risk = special.bdtrc(np.minimum(kept, slots), slots, demand)
+            enough *= float(np.prod(1 - risk) ** float(last - first + 1))
+            if risk.max() > worst_risk:
+                at = int(np.argmax(risk))
+                i, j, worst_risk = int(reader[at]), int(author[at]), float(risk[at])
+                when = f"from round {first} on, " if first > 1 else ""
+                worst = (
+                    f"batch_size = {slots[at]}: {when}provider {i} would draw about "
+                    f"{slots[at] * demand[at]:.0f} items a round of author {j}, who publishes "
                     f"outputs_per_round = {supply[j]:.0f}; "
                     "publish more, train on fewer, or write with_replacement = true"
                 )
+        if 1 - enough > 0.01:
+            raise InputError(worst)
 
     # --- what the settings stand for --------------------------------------------------------------
 
@@ -330,9 +349,14 @@ class Scenario(BaseModel):
         return sharing_graphs.build(self.sharing, self.n_providers, self.seed)
 
     @cached_property
+    def reading(self) -> sparse.csr_array:
+        """The weights of W before its rows are divided by their sums, shape (N, N)."""
+        return sharing_graphs.reading(self.graph, self.self_weight)
+
+    @cached_property
     def W(self) -> sparse.csr_array:  # noqa: N802 - the paper's letter
         """W, shape (N, N): W[i, j] is the share of provider i's synthetic data that j wrote."""
-        return sharing_graphs.weights(self.graph, self.self_weight)
+        return sharing_graphs.normalised(self.reading.copy())
 
     # --- scenarios as values ----------------------------------------------------------------------
 
@@ -404,7 +428,7 @@ class Scenario(BaseModel):
         return text
 
 
-_BY_PROVIDER = ("temperature", "fresh_fraction", "outputs_per_round", "batch_size")
+PER_PROVIDER = ("temperature", "fresh_fraction", "outputs_per_round", "batch_size")
 
 
 def _to_toml(value: Any) -> Any:

@@ -57,15 +57,15 @@ class Schedule:
                 )
         raise InputError(f"{text!r} is not a schedule; allowed: {ALLOWED}")
 
-    def step_size(self, round: int, batch_size: int, trained_items: float) -> float:
+    def step_size(self, round: int, batch_size: float, trained_items: float) -> float:
         """Return a(k) in (0, 1].
 
         Parameters
         ----------
         round : int
             k ≥ 1.
-        batch_size : int
-            m, items in this round's batch.
+        batch_size : float
+            m, items in this round's batch (the sum of their weights, where they are weighted).
         trained_items : float
             ℓ(k−1), items the model was trained on before this round, pretraining included.
         """

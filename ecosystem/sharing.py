@@ -166,15 +166,15 @@ def build(sharing: str | EdgeList, n_providers: int | None, seed: int) -> nx.Gra
     return graph
 
 
-def weights(graph: nx.Graph, self_weight: float = 1.0) -> sparse.csr_array:
-    """Return W, shape (N, N), rows in node order.
+def reading(graph: nx.Graph, self_weight: float = 1.0) -> sparse.csr_array:
+    """Return A + self_weight · I, shape (N, N), rows in node order, not yet divided by their sums.
 
     Parameters
     ----------
     graph : networkx graph
         Edge j → i with weight: provider i reads provider j.
     self_weight : float
-        Weight of a provider's own outputs, ≥ 0. With 0, the row of a provider that reads no one is 0.
+        Weight of a provider's own outputs, ≥ 0; of a single provider 1.
 
     Returns
     -------
@@ -188,9 +188,34 @@ def weights(graph: nx.Graph, self_weight: float = 1.0) -> sparse.csr_array:
     total = sparse.csr_array(adjacency + self_weight * sparse.eye_array(n))
     total.eliminate_zeros()
     total.sort_indices()
-    row_sums = np.asarray(total.sum(axis=1)).ravel()
-    total.data /= np.repeat(row_sums, np.diff(total.indptr))
     return total
+
+
+def weights(graph: nx.Graph, self_weight: float = 1.0) -> sparse.csr_array:
+    """Return W, shape (N, N): `reading` with every row divided by its sum.
+
+    With self_weight = 0, the row of a provider that reads no one is 0.
+    """
+    return normalised(reading(graph, self_weight))
+
+
+def normalised(weights: sparse.csr_array) -> sparse.csr_array:
+    """Divide every row of weights by its sum, in place, entries of weight 0 left out; return them."""
+    weights.eliminate_zeros()
+    row_sums = np.asarray(weights.sum(axis=1)).ravel()
+    weights.data /= np.repeat(row_sums, np.diff(weights.indptr))
+    return weights
+
+
+def own_if_nobody(weights: sparse.csr_array) -> sparse.csr_array:
+    """Let every provider with an empty row read its own outputs; the same matrix if there is none."""
+    empty = np.diff(weights.indptr) == 0
+    if not empty.any():
+        return weights
+    filled = sparse.csr_array(weights + sparse.diags_array(empty.astype(np.float64)))
+    filled.eliminate_zeros()
+    filled.sort_indices()
+    return filled
 
 
 # --- graphs in files ------------------------------------------------------------------------------

@@ -24,8 +24,11 @@ class GenerativeModel(ABC):
         """Draw ``n`` items at a sampling temperature, using nothing random but ``random``."""
 
     @abstractmethod
-    def learn(self, items: np.ndarray, step_size: float) -> None:
-        """Move towards ``items`` by a step in (0, 1]; 1 forgets everything learned before."""
+    def learn(self, items: np.ndarray, step_size: float, shares: Floats | None = None) -> None:
+        """Move towards ``items`` by a step in (0, 1]; 1 forgets everything learned before.
+
+        ``shares``, shape (m,), is how much each item counts, of 1 together; None stands for 1/m each.
+        """
 
     @abstractmethod
     def perturb(self, error: float, random: np.random.Generator) -> None:

@@ -42,9 +42,12 @@ class Categorical(GenerativeModel):
         law = truncated(tempered(self._theta, temperature), self.top_k, self.top_p)
         return sample(np.cumsum(law), random.random(n))
 
-    def learn(self, items: np.ndarray, step_size: float) -> None:
+    def learn(self, items: np.ndarray, step_size: float, shares: Floats | None = None) -> None:
         """Θ ← (1 − a) Θ + a · freq: in this form a = 1 gives exactly the frequencies."""
-        frequencies = np.bincount(items, minlength=self._theta.size) / len(items)
+        if shares is None:
+            frequencies = np.bincount(items, minlength=self._theta.size) / len(items)
+        else:
+            frequencies = np.bincount(items, shares, self._theta.size).astype(np.float64)
         self._theta = (1 - step_size) * self._theta + step_size * frequencies
 
     def perturb(self, error: float, random: np.random.Generator) -> None:

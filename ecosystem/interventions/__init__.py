@@ -1,64 +1,66 @@
 """Dated policy levers: what changes the rules of a round, from when to when.
 
-A scenario lists its `Intervention` s; `rules_in_force` gives what holds in a round. Every engine asks it
-before each round and follows the answer.
+A scenario lists its interventions; `rules_in_force` gives what holds in a round. Every engine asks it before
+each round and follows the answer. They apply in the order in which they are listed, each to what the ones
+before have left; who is there at all (`Entry`, `Exit`) is settled first.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
 from ecosystem.interventions.base import BaseIntervention
-from ecosystem.interventions.human_data import Quota
-from ecosystem.interventions.outputs import Temperature
-from ecosystem.interventions.rules import Observed, Rules, own_if_nobody
-
-if TYPE_CHECKING:
-    from ecosystem.scenario import Scenario
+from ecosystem.interventions.human_data import DecliningSupply, Drift, HumanSupply, Quota
+from ecosystem.interventions.network import Entry, Exit, Sharing
+from ecosystem.interventions.outputs import Curation, Temperature
+from ecosystem.interventions.provenance import Cap, Detector
+from ecosystem.interventions.rules import Observed, Rules
+from ecosystem.interventions.timeline import active_in, foreseen, rules_in_force
+from ecosystem.interventions.training import Retention, Weighting
 
 __all__ = [
     "KINDS",
     "BaseIntervention",
+    "Cap",
+    "Curation",
+    "DecliningSupply",
+    "Detector",
+    "Drift",
+    "Entry",
+    "Exit",
+    "HumanSupply",
     "Intervention",
     "Observed",
     "Quota",
+    "Retention",
     "Rules",
+    "Sharing",
     "Temperature",
-    "own_if_nobody",
+    "Weighting",
+    "active_in",
+    "foreseen",
     "rules_in_force",
 ]
 
-Intervention = Annotated[Quota | Temperature, Field(discriminator="kind")]
+_Kinds = (
+    Quota
+    | HumanSupply
+    | DecliningSupply
+    | Drift
+    | Detector
+    | Cap
+    | Sharing
+    | Entry
+    | Exit
+    | Temperature
+    | Retention
+    | Curation
+    | Weighting
+)
+Intervention = Annotated[_Kinds, Field(discriminator="kind")]
 """Any one kind of intervention."""
 
 KINDS: dict[str, type[BaseIntervention]] = {
-    kind.model_fields["kind"].default: kind for kind in (Quota, Temperature)
+    kind.model_fields["kind"].default: kind for kind in get_args(_Kinds)
 }
 """Every kind by its name."""
-
-
-def rules_in_force(
-    scenario: "Scenario",
-    observed: Observed,
-    interventions: Sequence[BaseIntervention] | None = None,
-    base: Rules | None = None,
-) -> Rules:
-    """Return what holds in the round about to run.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        Sets the rules without interventions.
-    observed : Observed
-        The round about to run, and the state before it.
-    interventions : sequence, optional
-        In the order in which they apply; by default those of the scenario.
-    base : Rules, optional
-        Start from these instead of ``Rules.of(scenario)``.
-    """
-    rules = base or Rules.of(scenario)
-    for intervention in scenario.interventions if interventions is None else interventions:
-        if (strength := intervention.strength(observed.round)) > 0:
-            rules = intervention.apply(rules, observed, strength)
-    return rules

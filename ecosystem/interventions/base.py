@@ -2,7 +2,7 @@
 
 import difflib
 import reprlib
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -33,12 +33,11 @@ class BaseIntervention(BaseModel):
         Rounds over which its strength grows linearly.
     name : str, optional
         What to call it.
-    observes : bool
-        Whether the rules depend on the state of the run. Where not, they are the same for all replicates.
+    has_ramp : bool
+        Whether a strength between 0 and 1 means something for this kind; if not, ``ramp`` must be 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    observes: ClassVar[bool] = False
     has_ramp: ClassVar[bool] = True
 
     kind: str
@@ -76,6 +75,15 @@ class BaseIntervention(BaseModel):
         if isinstance(reason := detail.get("ctx", {}).get("error"), InputError):
             return f"{given}: {reason}"
         return f"{given}: allowed: {extra['allowed']}; e.g. {name} = {toml_value(extra['example'])}"
+
+    @property
+    def observes(self) -> bool:
+        """Whether the rules depend on the state of the run; if not, all replicates have the same."""
+        return False
+
+    def replace(self, **changes: Any) -> Self:
+        """Return one with other values for some parameters, validated anew."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
 
     def strength(self, round: int) -> float:
         """Return its strength in a round: 0 out of force, up to 1."""

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from ecosystem.schedules import Schedule
+from ecosystem.sharing import own_if_nobody
 from ecosystem.types import Floats, Integers
 
 if TYPE_CHECKING:
@@ -131,14 +132,3 @@ class Rules:
         if "W" not in fields:
             fields["W"] = own_if_nobody(scenario.W)
         return cls(**fields)
-
-
-def own_if_nobody(weights: sparse.csr_array) -> sparse.csr_array:
-    """Let every provider with an empty row read its own outputs; the same matrix if there is none."""
-    empty = np.diff(weights.indptr) == 0
-    if not empty.any():
-        return weights
-    filled = sparse.csr_array(weights + sparse.diags_array(empty.astype(np.float64)))
-    filled.eliminate_zeros()
-    filled.sort_indices()
-    return filled
