@@ -163,6 +163,12 @@ def alone_of(config: "Scenario") -> "Scenario":
     }
     if not isinstance(config.initial, str) and config.initial.ndim == 2:
         own["initial"] = config.initial[0]
+    rules = ((rule, getattr(rule, "providers", None)) for rule in config.interventions)
+    own["interventions"] = tuple(
+        rule if providers is None else rule.replace(providers=(0,))
+        for rule, providers in rules
+        if (providers is None or 0 in providers) and rule.kind not in ("entry", "exit")
+    )
     return config.replace(**own, sharing="isolated", n_providers=1)
 
 
@@ -239,11 +245,31 @@ def threshold(
 def settings() -> None:
     """List every setting of a scenario: its default, its meaning and what is allowed."""
     from ecosystem import Scenario
+    from ecosystem.interventions import KINDS, BaseIntervention
 
     for name, field in Scenario.model_fields.items():
-        extra: Any = field.json_schema_extra
-        default = "" if field.default is None else f" = {field.default!r}".replace("'", '"')
-        click.echo(f"{name}{default}\n    {field.description}: {extra['allowed']}")
+        _list(name, field)
+    click.echo("\nEvery intervention has a kind, and")
+    for name, field in BaseIntervention.model_fields.items():
+        if name != "kind":
+            _list(name, field, indent="    ")
+    for kind, model in KINDS.items():
+        click.echo(f"\n[[interventions]]\nkind = {kind!r}".replace("'", '"'))
+        click.echo("    # " + str(model.__doc__).partition("\n")[0])
+        for name, field in model.model_fields.items():
+            if name not in BaseIntervention.model_fields:
+                _list(name, field, indent="    ")
+
+
+def _list(name: str, field: Any, indent: str = "") -> None:
+    """Print a setting: its default, its meaning and what is allowed."""
+    from ecosystem.fields import toml_value
+
+    must = field.is_required()
+    default = "" if must or field.default is None else f" = {toml_value(field.default)}"
+    must_be_given = " (must be given)" if must else ""
+    allowed = field.json_schema_extra["allowed"]
+    click.echo(f"{indent}{name}{default}\n{indent}    {field.description}: {allowed}{must_be_given}")
 
 
 @main.command()

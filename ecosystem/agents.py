@@ -72,7 +72,9 @@ class Provider(mesa.Agent):
         """Gather this round's batch: fresh human items and what the providers it reads published."""
         eco, rules = self.model, self.model.rules
         size, fresh = int(rules.batch_size[self.index]), float(rules.fresh_fraction[self.index])
-        batch = eco.mixing.batch(self.index, size, fresh, eco.sources[self.index], eco.corpus, eco.round)
+        row = slice(*rules.W.indptr[self.index : self.index + 2])
+        read = (rules.W.indices[row], rules.W.data[row])
+        batch = eco.mixing.batch(self.index, size, fresh, read, eco.corpus, eco.round)
         eco.corpus.add(batch.items[batch.authors == HUMAN], author=HUMAN, round=eco.round)
         human, synthetic = rules.human_weight[self.index], rules.synthetic_weight[self.index]
         if rules.flag is None and human == synthetic == 1:

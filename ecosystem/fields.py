@@ -16,6 +16,7 @@ def plain(value: Any) -> Any:
 
 Plain = BeforeValidator(plain)
 Count = Annotated[int, Strict(), Field(ge=1, le=2**53)]
+Flag = Annotated[bool, Strict()]
 Index = Annotated[int, Strict(), Field(ge=0, lt=10**6)]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 Size = Annotated[int, Strict(), Field(ge=1, le=10**9)]

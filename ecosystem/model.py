@@ -192,13 +192,8 @@ class Ecosystem(mesa.Model):
 
     def _follow(self, rules: Rules) -> None:
         """Put rules in force. Providers that are not there are no agents of the model for that time."""
-        if self.round == 0 or rules.W is not self.rules.W:
-            w = rules.W
-            rows = zip(w.indptr, w.indptr[1:], strict=False)
-            self.sources = [(w.indices[a:b], w.data[a:b]) for a, b in rows]
-        if self.round == 0 or rules.human is not self.rules.human or rules.window != self.rules.window:
-            human = np.cumsum(rules.human)
-            self.mixing = Mixing(human, self.config.with_replacement, self.streams, rules.window)
+        human = np.cumsum(rules.human)
+        self.mixing = Mixing(human, self.config.with_replacement, self.streams, rules.window)
         for provider in [p for p in self.providers if rules.active[p.index] != self.rules.active[p.index]]:
             (self.register_agent if rules.active[provider.index] else self.deregister_agent)(provider)
         self.corpus.human_items += int((rules.active & ~self.entered).sum()) * self.config.pretraining_size

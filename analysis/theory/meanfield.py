@@ -32,8 +32,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import integrate, sparse
 
+from analysis.theory.policies import rounds_under_rules, slot_weights
 from ecosystem import metrics
 from ecosystem.errors import InputError
+from ecosystem.interventions import active_in, foreseen
 from ecosystem.scenario import Scenario
 from ecosystem.schedules import Schedule
 from ecosystem.temperature import tempered, truncated
@@ -103,9 +105,10 @@ class Population:
 
     @classmethod
     def of(cls, scenario: "Scenario | Population") -> "Population":
-        """Return the population of a scenario (a population is returned as it is)."""
+        """Return the population of a scenario without interventions (a population as it is)."""
         if isinstance(scenario, Population):
             return scenario
+        without_interventions(scenario)
         return cls(
             scenario.W,
             scenario.per_provider("temperature"),
@@ -114,6 +117,37 @@ class Population:
             scenario.top_k,
             scenario.top_p,
             scenario.per_provider("batch_size"),
+        )
+
+    @classmethod
+    def under(cls, scenario: Scenario, round: int) -> "Population":
+        """Return the population that takes part in a round, under the rules that hold in it.
+
+        Weights of items and a detector that down-weights become part of λ, which is exact in the mean field.
+
+        Raises
+        ------
+        InputError
+            If the rules depend on the state of a run, or publish the best of several candidates.
+        """
+        if seeing := [i.kind for i in scenario.interventions if i.observes and i.strength(round) > 0]:
+            raise InputError(f"interventions: {', '.join(seeing)} depends on the state of a run")
+        rules = next(period.rules for period in foreseen(scenario) if period.first <= round <= period.last)
+        if rules.best_of > 1:
+            raise InputError("interventions: curation has no Population; use mean_field_states")
+        here = np.flatnonzero(rules.active)
+        by_human, by_models = slot_weights(rules)
+        fresh = rules.fresh_fraction
+        weighted = by_human / np.where(by_human + by_models > 0, by_human + by_models, 1.0)
+        fresh = np.where((by_human == fresh) & (by_models == 1 - fresh), fresh, weighted)
+        return cls(
+            rules.W[here][:, here],
+            rules.temperature[here],
+            fresh[here],
+            rules.human,
+            scenario.top_k,
+            scenario.top_p,
+            rules.batch_size[here],
         )
 
     @cached_property
@@ -168,14 +202,15 @@ def mean_field(scenario: Scenario, initial: ArrayLike | None = None) -> pd.DataF
     The metrics are those *of* the mean field. The mean of a metric over runs tends to them as items grow;
     at finite B it differs at order 1/B. ``initial="sampled"`` starts from h, its own limit.
     """
-    population = Population.of(scenario)
-    human, n = population.human, len(population.temperature)
+    human, n = scenario.source.law, len(scenario.per_provider("temperature"))
     columns: dict[str, list[np.ndarray]] = {}
     before = theta = None
     tau_before = tau = np.tile(human, (n, 1))
-    for k, theta in enumerate(mean_field_states(scenario, initial)):
+    there = active_in(scenario.interventions, 1, n)
+    for k, (theta, published, now) in enumerate(_rounds(scenario, initial)):
         if before is not None:
-            tau_before, tau = tau, population.published(before)
+            tau_before, tau = tau, published
+        there = there if before is None else now
         if k % scenario.record_every == 0 or k == scenario.rounds:
             row: dict[str, np.ndarray] = {
                 "replicate": np.zeros(n, dtype=np.int64),
@@ -186,7 +221,7 @@ def mean_field(scenario: Scenario, initial: ArrayLike | None = None) -> pd.DataF
             row["self_similarity"] = (tau**2).sum(axis=-1)
             row["self_similarity_previous"] = (tau * tau_before).sum(axis=-1)
             for name, values in row.items():
-                columns.setdefault(name, []).append(values)
+                columns.setdefault(name, []).append(values[there])
         before = theta
     return pd.DataFrame({name: np.concatenate(values) for name, values in columns.items()})
 
@@ -198,12 +233,24 @@ def mean_field_distributions(scenario: Scenario, initial: ArrayLike | None = Non
 
 def mean_field_states(scenario: Scenario, initial: ArrayLike | None = None) -> Iterator[Floats]:
     """Yield Θ of rounds 0, 1, …, each of shape (N, V), holding no more than one round; see `mean_field`."""
-    population = Population.of(scenario)
-    theta = start(scenario, initial)
-    yield theta
-    for a in step_sizes(scenario):
-        theta = (1 - a[:, None]) * theta + a[:, None] * population.target(theta)
+    for theta, _, _ in _rounds(scenario, initial):
         yield theta
+
+
+def _rounds(scenario: Scenario, initial: ArrayLike | None) -> Iterator[tuple[Floats, Floats, np.ndarray]]:
+    """Yield Θ of rounds 0, 1, …, what was published for it, both (N, V), and who took part, (N,)."""
+    theta = start(scenario, initial)
+    everybody = np.ones(len(theta), dtype=bool)
+    yield theta, theta, everybody
+    if scenario.interventions:
+        for field in rounds_under_rules(scenario, theta):
+            yield field.theta, field.published, field.rules.active
+        return
+    population = Population.of(scenario)
+    for a in step_sizes(scenario):
+        tau = population.published(theta)
+        theta = (1 - a[:, None]) * theta + a[:, None] * population.mixed(tau)
+        yield theta, tau, everybody
 
 
 def start(scenario: Scenario, initial: ArrayLike | None = None) -> Floats:
@@ -222,8 +269,19 @@ def start(scenario: Scenario, initial: ArrayLike | None = None) -> Floats:
     return np.tile(law, (n // len(law), 1))
 
 
+def without_interventions(scenario: Scenario) -> None:
+    """Raise `InputError` if a scenario has interventions, for theory that knows none."""
+    if scenario.interventions:
+        kinds = ", ".join(intervention.kind for intervention in scenario.interventions)
+        raise InputError(
+            f"interventions ({kinds}): only the mean field in rounds knows them; use mean_field_states, "
+            "Population.under for one round of them, or scenario.replace(interventions=())"
+        )
+
+
 def step_sizes(scenario: Scenario) -> Floats:
     """Return a_i(k) in (0, 1] of rounds k = 1 … rounds, shape (rounds, N); see `ecosystem.schedules`."""
+    without_interventions(scenario)
     schedule, before = Schedule.parse(scenario.schedule), scenario.pretraining_size
     sizes, provider = np.unique(scenario.per_provider("batch_size"), return_inverse=True)
     return np.array(

@@ -5,7 +5,7 @@ import reprlib
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from ecosystem.errors import InputError
 from ecosystem.fields import Count, Index, Plain, setting, toml_value
@@ -43,7 +43,7 @@ class BaseIntervention(BaseModel):
     kind: str
     start: Annotated[Count, Plain] = setting(1, "first round in force", "a whole number, 1 or more", 10)
     end: Annotated[Count | None, Plain] = setting(None, "last round in force", "a whole number", 50)
-    ramp: Annotated[int, Plain] = setting(
+    ramp: Annotated[int, Strict(), Field(ge=0, le=2**53), Plain] = setting(
         0, "rounds over which its strength grows from nothing to full", "a whole number, 0 or more", 5
     )
     name: str | None = setting(None, "what to call it", "a text", "my rule")
@@ -56,9 +56,8 @@ class BaseIntervention(BaseModel):
             raise InputError("\n".join(lines.values())) from None
         if self.end is not None and self.end < self.start:
             raise InputError(f"end = {self.end}: is before start = {self.start}; give a later round")
-        if self.ramp < 0 or (self.ramp and not self.has_ramp):
-            allowed = "a whole number, 0 or more" if self.has_ramp else "0: this kind has no strength"
-            raise InputError(f"ramp = {self.ramp}: allowed: {allowed}")
+        if self.ramp and not self.has_ramp:
+            raise InputError(f"ramp = {self.ramp}: {self.kind} has no strength that could grow; leave it out")
 
     @classmethod
     def _explain(cls, detail: Any, settings: dict[str, Any]) -> str:

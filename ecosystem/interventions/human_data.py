@@ -61,7 +61,7 @@ class HumanSupply(BaseIntervention):
     def apply(self, rules: Rules, observed: Observed, strength: float) -> Rules:
         """Draw human items from those used so far once the stock is used up."""
         counts = observed.human_counts
-        used = int(counts.sum())
+        used = counts.sum()
         if used < self.items:
             return rules
         return replace(rules, human=counts / used, reused=True)

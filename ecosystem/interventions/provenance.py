@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, Strict
 
 from ecosystem.errors import InputError
-from ecosystem.fields import Fraction, Plain, setting
+from ecosystem.fields import Flag, Fraction, Plain, setting
 from ecosystem.interventions.base import BaseIntervention, Providers, among
 from ecosystem.interventions.rules import Observed, Rules
 from ecosystem.types import Floats
@@ -51,7 +51,9 @@ class Detector(BaseIntervention):
         "drop", "what happens to a flagged item", '"drop" or "down-weight"'
     )
     weight: Annotated[Fraction, Plain] = setting(0.0, "factor on the weight of a flagged item", _SHARE, 0.2)
-    limited: bool = setting(False, "whether it is bound by what an item can tell", "true or false")
+    limited: Annotated[Flag, Plain] = setting(
+        False, "whether it is bound by what an item can tell", "true or false"
+    )
 
     @property
     def observes(self) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import PlainValidator
 
 from ecosystem.errors import InputError
-from ecosystem.fields import Count, NonNegative, Plain, setting
+from ecosystem.fields import Count, Flag, NonNegative, Plain, setting
 from ecosystem.interventions.base import BaseIntervention, Providers, among
 from ecosystem.interventions.rules import Observed, Rules
 from ecosystem.schedules import ALLOWED, Schedule
@@ -101,7 +101,7 @@ class Weighting(BaseIntervention):
     synthetic_weight: Annotated[NonNegative, Plain] = setting(
         1.0, "weight of a synthetic item", "a finite number, 0 or more", 0.5
     )
-    optimal: bool = setting(False, "whether to use the optimal weight", "true or false")
+    optimal: Annotated[Flag, Plain] = setting(False, "whether to use the optimal weight", "true or false")
     providers: Providers = setting(None, "who must keep to it", "a list of provider numbers", [0, 1])
 
     def __init__(self, **settings: Any) -> None:
