@@ -5,6 +5,7 @@ Everything above this file knows only `concurrent.futures.Executor`, with three 
 `BrokenExecutor`) and ``blames`` (whether such an exception names the task that was guilty).
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -170,6 +171,8 @@ class ClusterExecutor(Executor):
                 f"no Dask scheduler answers at {self.name} ({reason}); give the address that "
                 "dask scheduler printed, e.g. tcp://10.0.0.5:8786"
             ) from None
+        # A lost scheduler is told by `check`, in one line; the client would print pages of tracebacks.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self.deadly = (KilledWorker,)
         self._executor = self._client.get_executor(pure=False)
         self._slots, self._asked = 1, float("-inf")

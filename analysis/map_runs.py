@@ -315,6 +315,12 @@ class _Driver(Generic[T]):
         except (ExecutorError, ImportError) as error:
             raise ExecutorError(f"a worker cannot run this: {error}") from error
         except Exception as error:  # a chunk that could not be sent or could not be returned
+            if self.pace is None:
+                reason = " ".join(str(error).split())[:200]
+                raise ExecutorError(
+                    f"nothing could be computed ({type(error).__name__}: {reason}); the workers, and a Dask "
+                    "scheduler too, need the package ecosystem and all that the runs use"
+                ) from error
             if len(tasks) == 1:
                 return [_failed(tasks[0], Failure(type(error).__name__, str(error), traceback.format_exc()))]
             self.suspects.extend(tasks)

@@ -425,7 +425,14 @@ def command(
                 click.echo("the cluster has no workers yet; the sweep begins when one joins", err=True)
             result = sweep(plan, folder, resume=resume, retry_failed=retry_failed, executor=executor)
     except (SweepInterrupted, ExecutorError) as stop:
-        click.echo(f"{stop}; go on with: ecosystem sweep {design} --out {folder} --resume", err=True)
+        again = f"ecosystem sweep {design} --out {folder} --resume"
+        for option, value in (
+            ("workers", workers),
+            ("scheduler", scheduler),
+            ("scheduler-file", scheduler_file),
+        ):
+            again += "" if value is None else f" --{option} {value}"
+        click.echo(f"{stop}; go on with: {again}", err=True)
         sys.exit(130 if isinstance(stop, SweepInterrupted) else 1)
     click.echo(_conclusion(result, plan))
 

@@ -68,7 +68,7 @@ def sweep_figure(table: pd.DataFrame, varied: Sequence[str], failed: int = 0) ->
         )
     else:
         panels = [(name, points) for name in order[:_PANELS]]
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     size = (max(7.0, 4.4 * columns), 4.4 * rows + 0.6)
     figure = Figure(figsize=size, layout="constrained")
@@ -130,9 +130,10 @@ def _lines(axes: Axes, part: pd.DataFrame, names: Sequence[str], points: pd.Data
 
 def _dots(axes: Axes, part: pd.DataFrame, name: str) -> None:
     x, numbers = _positions(axes, part, name, part)
-    jitter = np.zeros(len(x)) if numbers else np.linspace(-0.25, 0.25, len(x))
+    if len(np.unique(x)) <= 6 and axes.get_xscale() == "linear":  # side by side, not on top of each other
+        x = x + np.linspace(-1, 1, len(x)) * (0.03 * np.ptp(x) if numbers else 0.25)
     axes.errorbar(
-        x + jitter,
+        x,
         part["mean"],
         yerr=_bars(part),
         color=COLOURS[0],
