@@ -121,11 +121,11 @@ def tail_kept(laws: Floats, human: Floats) -> Floats:
 
 
 def _tail(run: Trajectory) -> Estimate:
-    return estimate(tail_kept(run.final, run.human).mean(axis=1))
+    return estimate(tail_kept(run.final_active, run.human).mean(axis=1))
 
 
 def _unheard(run: Trajectory) -> Estimate:
-    return estimate(run.final[:, :, run.human == 0].sum(axis=2).mean(axis=1))
+    return estimate(run.final_active[:, :, run.human == 0].sum(axis=2).mean(axis=1))
 
 
 DEFINITIONS = (

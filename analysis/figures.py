@@ -157,7 +157,7 @@ def _rank_panel(axes: Axes, runs: Mapping[str, Trajectory]) -> None:
     human = np.sort(next(iter(runs.values())).human)[::-1]
     rank = np.arange(1, human.size + 1)
     for (label, run), colour in zip(runs.items(), COLOURS * len(runs), strict=False):
-        laws = np.sort(run.final.reshape(-1, rank.size), axis=1)[:, ::-1]
+        laws = np.sort(run.final_active.reshape(-1, rank.size), axis=1)[:, ::-1]
         low, middle, high = np.quantile(laws, [0.05, 0.5, 0.95], axis=0)
         axes.plot(rank, np.where(middle > 0, middle, np.nan), color=colour, linewidth=2, label=label)
         axes.fill_between(rank, np.where(low > 0, low, np.nan), high, color=colour, alpha=0.25, linewidth=0)

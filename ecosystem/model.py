@@ -12,14 +12,14 @@ from ecosystem.agents import Provider
 from ecosystem.corpus import Corpus
 from ecosystem.errors import InputError
 from ecosystem.generative import Categorical
-from ecosystem.interventions import BaseIntervention, Exit, Rules, active_in, rules_in_force
+from ecosystem.interventions import BaseIntervention, Exit, RuleBook, Rules, active_in
 from ecosystem.ledger import Ledger
 from ecosystem.live import Neighbours
 from ecosystem.mixing import Mixing
 from ecosystem.observing import View
 from ecosystem.randomness import Decision, Streams, sample
 from ecosystem.recording import collector, measure
-from ecosystem.scenario import Scenario
+from ecosystem.scenario import PER_PROVIDER, Scenario
 from ecosystem.schedules import Schedule
 from ecosystem.sharing import own_if_nobody
 from ecosystem.types import Floats
@@ -28,7 +28,8 @@ from ecosystem.types import Floats
 class Ecosystem(mesa.Model):
     """A population of providers that train on each other's output and on human data.
 
-    One `step` is one round (Marchi et al., arXiv:2404.02325, extended to a population):
+    One `step` is one round (Marchi et al., arXiv:2404.02325, extended to a population), under the rules that
+    the interventions in force leave of the scenario (`ecosystem.interventions.rules_in_force`):
 
     1. publish: provider j draws B_j items from τ_{T_j}(Θ_j) and puts them into the corpus;
     2. mix: provider i gathers m_i items, each human with probability λ_i, else written by provider j
@@ -108,7 +109,8 @@ class Ecosystem(mesa.Model):
         self.ledger = Ledger(np.zeros(self.human.size, dtype=np.int64))
         self.round = 0
         self.providers = [Provider(self, index, self.pretrained(index)) for index in range(n)]
-        self.rules = Rules.of(config, W=self.sharing)
+        self.rules = self._base = Rules.of(config, W=self.sharing)
+        self._book = RuleBook(config)
         self.entered = np.zeros(n, dtype=bool)
         self._follow(replace(self.rules, active=active_in(config.interventions, 1, n)))
         _release(self)
@@ -119,7 +121,7 @@ class Ecosystem(mesa.Model):
     def step(self) -> None:
         """Run one round."""
         before = self.distributions
-        self._follow(rules_in_force(self.config, View(self), base=self._base()))
+        self._follow(self._rules_in_force())
         self.round += 1
         active = self.active_providers
         for provider in active:
@@ -180,15 +182,19 @@ class Ecosystem(mesa.Model):
         """Θ of every provider, active or not, a new array of shape (N, V)."""
         return np.stack([provider.generative_model.distribution for provider in self.providers])
 
-    def _base(self) -> Rules:
-        """Return the rules before interventions: the scenario's, with what was changed on providers since."""
-        names = ("temperature", "fresh_fraction", "outputs_per_round", "batch_size")
-        base = Rules.of(self.config, W=self.sharing, schedule=self.schedule)
-        values = {name: getattr(base, name).copy() for name in names}
-        for name, value in values.items():
+    def _rules_in_force(self) -> Rules:
+        """Return the rules of the round to come, from what is set on the providers now."""
+        if self._book.scenario is not self.config:  # it was changed while running
+            self._book, self._base = RuleBook(self.config), Rules.of(self.config, W=self.sharing)
+        values = {}
+        for name in PER_PROVIDER:
+            values[name] = getattr(self._base, name).copy()
             for provider in self.providers:
-                value[provider.index] = getattr(provider, name)
-        return replace(base, **values)
+                values[name][provider.index] = getattr(provider, name)
+        same = all(np.array_equal(values[name], getattr(self._base, name)) for name in PER_PROVIDER)
+        if not same or self.schedule != self._base.schedule:
+            self._base = replace(self._base, schedule=self.schedule, **values)
+        return self._book.in_force(View(self), self._base)
 
     def _follow(self, rules: Rules) -> None:
         """Put rules in force. Providers that are not there are no agents of the model for that time."""

@@ -22,6 +22,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ecosystem.errors import InputError
+from ecosystem.interventions import active_in
 from ecosystem.model import Ecosystem
 from ecosystem.recording import tables
 from ecosystem.scenario import Scenario
@@ -43,7 +44,7 @@ class Trajectory:
     population : pandas.DataFrame
         Tidy: replicate, round, then one column per metric of the population.
     final : ndarray, shape (replicates, N, V)
-        Θ after the last round.
+        Θ after the last round; of a provider that left, when it left.
     human : ndarray, shape (V,)
         The law of human data.
     labels : tuple of str, or None
@@ -67,6 +68,12 @@ class Trajectory:
     def complete(self) -> bool:
         """Whether every replicate ran to its last round."""
         return self.provenance["complete"]
+
+    @property
+    def final_active(self) -> Floats:
+        """``final`` of the providers that took part in the last round, (replicates, active, V)."""
+        last = max(self.provenance["rounds_done"])
+        return self.final[:, active_in(self.scenario.interventions, last, self.final.shape[1])]
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -15,7 +15,7 @@ from ecosystem.interventions.network import Entry, Exit, Sharing
 from ecosystem.interventions.outputs import Curation, Temperature
 from ecosystem.interventions.provenance import Cap, Detector
 from ecosystem.interventions.rules import Observed, Rules
-from ecosystem.interventions.timeline import active_in, foreseen, rules_in_force
+from ecosystem.interventions.timeline import RuleBook, active_in, foreseen, rules_in_force
 from ecosystem.interventions.training import Retention, Weighting
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Observed",
     "Quota",
     "Retention",
+    "RuleBook",
     "Rules",
     "Sharing",
     "Temperature",

@@ -44,8 +44,47 @@ def rules_in_force(
     interventions = scenario.interventions if interventions is None else interventions
     rules = Rules.of(scenario) if base is None else base
     active = active_in(interventions, observed.round, len(rules.active))
-    if not active.all():
-        rules = replace(rules, active=active, W=among_active(scenario.reading, active))
+    return _after(scenario, observed, interventions, _among(scenario, rules, active))
+
+
+class RuleBook:
+    """`rules_in_force`, round after round of one run, worked out anew only where something changed.
+
+    While nothing changes it gives one and the same object, so that an engine can keep what it derived from
+    it. What comes before the first intervention that looks at the state of the run is kept as well.
+    """
+
+    def __init__(self, scenario: "Scenario") -> None:
+        self.scenario = scenario
+        seeing = [i for i, rule in enumerate(scenario.interventions) if rule.observes]
+        cut = seeing[0] if seeing else len(scenario.interventions)
+        self._known, self._seeing = scenario.interventions[:cut], scenario.interventions[cut:]
+        self._given: tuple[Any, ...] = ()
+        self._base, self._rules = Rules.of(scenario), Rules.of(scenario)
+
+    def in_force(self, observed: Observed, base: Rules | None = None) -> Rules:
+        """Return the same as ``rules_in_force(scenario, observed, base=base)``."""
+        base = self._base if base is None else base
+        active = active_in(self.scenario.interventions, observed.round, len(base.active))
+        given = (*(rule.strength(observed.round) for rule in self._known), active.tobytes())
+        if given != self._given or base is not self._base:
+            here = _among(self.scenario, base, active)
+            self._rules = _after(self.scenario, observed, self._known, here)
+            self._given, self._base = given, base
+        return _after(self.scenario, observed, self._seeing, self._rules)
+
+
+def _among(scenario: "Scenario", rules: Rules, active: np.ndarray) -> Rules:
+    """Return the rules among those who are there: the sharing graph divided among them."""
+    if active.all():
+        return rules
+    return replace(rules, active=active, W=among_active(scenario.reading, active))
+
+
+def _after(
+    scenario: "Scenario", observed: Observed, interventions: Sequence[BaseIntervention], rules: Rules
+) -> Rules:
+    """Return the rules after some interventions, one after the other."""
     for intervention in interventions:
         if (strength := intervention.strength(observed.round)) > 0:
             try:

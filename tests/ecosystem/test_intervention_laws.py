@@ -18,6 +18,7 @@ from ecosystem.interventions import (
     HumanSupply,
     Quota,
     Retention,
+    Rules,
     Weighting,
 )
 from ecosystem.interventions.provenance import levelled
@@ -74,6 +75,15 @@ def test_refilling_flagged_slots_is_the_effective_fresh_fraction():
     eco = finished(ecosystem(Detector(true_positive=TPR, false_positive=FPR), fresh_fraction=FRESH))
     share_close(eco.ledger.human_items, 40 * 20 * 100, EFFECTIVE)
     assert eco.ledger.detector_calls / (40 * 20 * 100) == pytest.approx(1 / PASSED)
+
+
+@given(st.floats(0, 0.99), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_a_detector_that_cannot_tell_changes_no_bit_of_the_fresh_fraction(rate, fresh):
+    scenario = Scenario(n_providers=4, sharing="ring", fresh_fraction=fresh)
+    rules, blind = Rules.of(scenario), Detector(true_positive=rate, false_positive=rate)
+    after = blind.apply(rules, None, 1.0)
+    np.testing.assert_array_equal(after.fresh_fraction, rules.fresh_fraction)
+    np.testing.assert_allclose(after.detector_calls_per_item, 1 / (1 - rate))
 
 
 def test_a_second_detector_works_on_what_the_first_has_passed():

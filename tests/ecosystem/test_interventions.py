@@ -23,6 +23,7 @@ from ecosystem.interventions import (
     HumanSupply,
     Quota,
     Retention,
+    RuleBook,
     Rules,
     Sharing,
     Temperature,
@@ -30,6 +31,7 @@ from ecosystem.interventions import (
     foreseen,
     rules_in_force,
 )
+from ecosystem.observing import View
 from ecosystem.recording import tables
 
 BASE = Scenario(
@@ -288,6 +290,11 @@ def test_who_comes_back_has_the_model_it_had():
     ]
 
 
+def test_results_tell_who_is_there_at_the_end():
+    result = run(policy(Exit(providers=(2,), start=3), Exit(providers=(0,), end=5)), replicates=2)
+    np.testing.assert_array_equal(result.final_active, result.final[:, [0, 1, 3, 4]])
+
+
 def test_whoever_enters_starts_from_its_first_model():
     eco = Ecosystem(policy(Entry(providers=(1, 4), start=4)))
     assert eco.corpus.human_items == 3 * 200
@@ -493,6 +500,24 @@ def test_what_is_known_beforehand():
     assert [(p.first, p.last) for p in periods] == [(1, 2), (3, 3), (4, 5), (6, 8)]
     assert [p.rules.fresh_fraction[1] for p in periods] == [0.2, 0.5, 1.0, 0.2]
     assert not any(p.rules.active[0] for p in periods)
+
+
+def test_the_rule_book_says_the_same_and_only_once():
+    rules = [Cap(author=0.3), Quota(fraction=0.5, start=3, ramp=2), Exit(providers=(1,), start=7)]
+    for extra in ([], [DecliningSupply(start=5, end=6), Exit(providers=(2,), start=8)]):
+        scenario = policy(*rules, *extra)
+        eco, book, seen = Ecosystem(scenario), RuleBook(scenario), []
+        while eco.running:
+            view = View(eco)
+            eco.step()
+            seen.append(book.in_force(view))
+            for rule in (eco.rules, rules_in_force(scenario, view)):
+                np.testing.assert_array_equal(rule.W.toarray(), seen[-1].W.toarray())
+                np.testing.assert_array_equal(rule.active, seen[-1].active)
+                if not extra:  # the state has moved on
+                    np.testing.assert_array_equal(rule.fresh_fraction, seen[-1].fresh_fraction)
+        changes = [k for k in range(2, 9) if seen[k - 1] is not seen[k - 2]]
+        assert changes == ([3, 4, 5, 6, 7, 8] if extra else [3, 4, 5, 7])
 
 
 def test_the_command_line_lists_every_parameter():

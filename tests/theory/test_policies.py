@@ -79,12 +79,12 @@ def test_every_kind_is_held_to_a_run():
 @pytest.mark.parametrize("name", RULES)
 def test_runs_of_many_items_follow_the_mean_field(name):
     # Eight runs; the bias of their mean is of order 1/items. The rules move entries by 0.02 or more, four
-    # standard errors are 0.002 to 0.01.
+    # standard errors are 0.002 to 0.016.
     scenario = BASE.replace(interventions=RULES[name])
     field = mean_field_distributions(scenario)[-1]
     ends = run(scenario, replicates=8).final
     error = ends.std(axis=0, ddof=1).max() / 8**0.5
-    assert error < 0.003
+    assert error < 0.005
     assert np.abs(ends.mean(axis=0) - field).max() < 4 * error + 20 / ITEMS
     moved = np.abs(field - mean_field_distributions(BASE)[-1]).max()
     assert moved > 0.02 or name == "human-supply"
