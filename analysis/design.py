@@ -46,7 +46,7 @@ class Design:
         Settings drawn at random between two bounds, evenly over each (over its logarithm with "log"). A
         setting that allows whole numbers only stays whole.
     samples : int
-        Points of the Latin hypercube.
+        Points of the Latin hypercube. One that is drawn twice, as whole numbers may be, counts once.
     replicates : int
         Independent repetitions of every point, with the same random streams at every point.
     record : "last" or "all"
@@ -209,7 +209,8 @@ class Design:
             top = high + 1 if whole else high
             x = np.exp(math.log(low) + share * math.log(top / low)) if log else low + share * (top - low)
             columns.append([min(int(v), high) for v in x] if whole else [float(min(v, high)) for v in x])
-        return [dict(zip(self.latin_hypercube, values, strict=True)) for values in zip(*columns, strict=True)]
+        distinct = dict.fromkeys(zip(*columns, strict=True))  # whole numbers may be drawn twice
+        return [dict(zip(self.latin_hypercube, values, strict=True)) for values in distinct]
 
     def _is_whole(self, path: str, low: float, high: float) -> bool:
         """Whether a setting takes a whole number between the bounds, and no other number."""

@@ -67,7 +67,9 @@ def swept(design, out, executor=None, **options):
 
 
 def test_a_design_file_is_what_it_says(tmp_path):
-    (tmp_path / "base.toml").write_text('rounds = 7\nhuman = "counts:words.csv"\nbatch_size = 10\n')
+    (tmp_path / "base.toml").write_text(
+        'rounds = 7\nhuman = "counts:words.csv"\nbatch_size = 10\nfresh_fraction = 0.2\n'
+    )
     (tmp_path / "words.csv").write_text("the,5\na,3\n")
     (tmp_path / "more.csv").write_text("the,5\na,3\nto,1\n")
     file = tmp_path / "design.toml"
@@ -102,7 +104,7 @@ def test_a_design_file_is_what_it_says(tmp_path):
     assert (first.rounds, first.seed, first.temperature, first.schedule) == (7, 11, 0.5, "replace")
     assert (last.temperature, last.schedule, last.fresh_fraction) == (1.0, "accumulate", 0.5)
     assert (first.n_outputs, last.n_outputs) == (2, 3)
-    assert design.values(0)["fresh_fraction"] == 0.1  # where a row leaves a setting out: the base's
+    assert design.values(0)["fresh_fraction"] == 0.2  # where a row leaves a setting out: the base's
     assert [run[2] for run in design.runs()][:4] == [0, 1, 2, 0]
     again = tmp_path / "elsewhere" / "again.toml"
     again.parent.mkdir()
@@ -123,6 +125,8 @@ def test_a_latin_hypercube_fills_every_stratum_and_keeps_whole_numbers():
     ):
         strata = np.histogram(unit, bins=10, range=(0, 1))[0]
         assert (abs(strata - 5) <= 1).all(), strata
+    few = Design(latin_hypercube={"mass_k": [1, 3]}, samples=30).points
+    assert {point["mass_k"] for point in few} == {1, 2, 3}
     assert design.points == Design(latin_hypercube=bounds, samples=50, seed=3).points
     assert design.points != Design(latin_hypercube=bounds, samples=50, seed=4).points
 
