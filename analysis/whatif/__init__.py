@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.whatif.bench import Bench
-    from analysis.whatif.compare import BASELINE, Comparison, Interrupted, compare
+    from analysis.whatif.comparison import BASELINE, Comparison, Interrupted, compare
+    from analysis.whatif.exploration import Exploration, explore, failures, regrets, sensitivities
+    from analysis.whatif.front import pareto
+    from analysis.whatif.late import Waiting, late_or_early
+    from analysis.whatif.levers import Target, parse_target
     from analysis.whatif.outcomes import OUTCOMES
-    from analysis.whatif.pareto import pareto
     from analysis.whatif.plan import EXAMPLE, Plan, read_plan
+    from analysis.whatif.report import sentence, summary
+    from analysis.whatif.requirement import Requirement, require, requirements
 
 __all__ = [
     "BASELINE",
@@ -24,25 +29,40 @@ __all__ = [
     "OUTCOMES",
     "Bench",
     "Comparison",
+    "Exploration",
     "Interrupted",
     "Plan",
+    "Requirement",
+    "Target",
+    "Waiting",
     "compare",
+    "explore",
+    "failures",
+    "late_or_early",
     "pareto",
+    "parse_target",
     "read_plan",
+    "regrets",
+    "require",
+    "requirements",
+    "sensitivities",
+    "sentence",
+    "summary",
 ]
 
-_MODULE_OF = {
-    "BASELINE": "compare",
-    "Bench": "bench",
-    "Comparison": "compare",
-    "EXAMPLE": "plan",
-    "Interrupted": "compare",
-    "OUTCOMES": "outcomes",
-    "Plan": "plan",
-    "compare": "compare",
-    "pareto": "pareto",
-    "read_plan": "plan",
+_MODULES = {
+    "bench": ("Bench",),
+    "comparison": ("BASELINE", "Comparison", "Interrupted", "compare"),
+    "exploration": ("Exploration", "explore", "failures", "regrets", "sensitivities"),
+    "late": ("Waiting", "late_or_early"),
+    "levers": ("Target", "parse_target"),
+    "outcomes": ("OUTCOMES",),
+    "front": ("pareto",),
+    "plan": ("EXAMPLE", "Plan", "read_plan"),
+    "report": ("sentence", "summary"),
+    "requirement": ("Requirement", "require", "requirements"),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.executors import ClusterExecutor
 from analysis.whatif.bench import Bench
-from analysis.whatif.compare import Comparison, Interrupted, compare
+from analysis.whatif.comparison import Comparison, Interrupted, compare
 from analysis.whatif.levers import Target, parse_target
 from analysis.whatif.plan import EXAMPLE, Plan, read_plan
 from analysis.whatif.report import Report, Section, sentence, stopped_in_words, summary
@@ -274,7 +274,7 @@ def _required(
     between: tuple[float, float] | None,
     starts: list[int] | None,
 ) -> _Found:
-    from analysis.whatif import require as asked
+    from analysis.whatif import requirement as asked
 
     options: dict[str, Any] = {"between": between, "replicates": plan.replicates, "bench": bench}
     n = f"{plan.replicates} replicates at every strength, with the same luck at each."
@@ -327,7 +327,7 @@ def _waited(plan: Plan, bench: Bench, name: str, starts: list[int]) -> _Found:
 
 
 def _explored(plan: Plan, bench: Bench, samples: int, design: str, target: Target) -> _Found:
-    from analysis.whatif.explore import explore
+    from analysis.whatif.exploration import explore
     from analysis.whatif.robust import explored_in_words, explored_sections
 
     found = explore(plan, samples, design=design, replicates=plan.replicates, bench=bench)

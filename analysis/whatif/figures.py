@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from analysis.figures import COLOURS, HUMAN
-from analysis.whatif.compare import BASELINE, Comparison
+from analysis.whatif.comparison import BASELINE, Comparison
+from analysis.whatif.front import pareto
 from analysis.whatif.levers import Target
 from analysis.whatif.outcomes import OUTCOMES
-from analysis.whatif.pareto import pareto
 
 GREY, FAINT = "#777777", "#BBBBBB"
 BLUE, ORANGE, GREEN = COLOURS[:3]

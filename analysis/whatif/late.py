@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from analysis.figures import HUMAN
 from analysis.statistics import Estimate, estimate
 from analysis.whatif.bench import Bench
-from analysis.whatif.compare import BASELINE
+from analysis.whatif.comparison import BASELINE
 from analysis.whatif.expected import expected
 from analysis.whatif.figures import BLUE, GREEN, GREY, ORANGE
 from analysis.whatif.outcomes import OUTCOMES

@@ -2,8 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -121,9 +121,20 @@ def bounds(path: str) -> tuple[float, float]:
     if field is None:
         known = f"; {kind} has {', '.join(fields)}" if name and kind in KINDS else ""
         raise InputError(f"{path}: give the range to search with --between LOW HIGH{known}")
-    ends = {
-        name: getattr(part, name) for part in field.metadata for name in ("ge", "le") if hasattr(part, name)
-    }
-    if len(ends) < 2:
+    ends = dict(_limits((field.annotation, *field.metadata)))
+    if len(ends) < 2 or ends["le"] >= _HUGE:
         raise InputError(f"{path}: it has no largest value; give the range to search with --between LOW HIGH")
     return float(ends["ge"]), float(ends["le"])
+
+
+_HUGE = 10**6  # no bound to search up to
+
+
+def _limits(parts: Iterable[Any]) -> Iterator[tuple[str, float]]:
+    """Yield the limits "ge" and "le" in the annotations of a number, or of the number in a number or list."""
+    for part in parts:
+        for name in ("ge", "le"):
+            if (limit := getattr(part, name, None)) is not None and isinstance(limit, int | float):
+                yield name, limit
+        yield from _limits(getattr(part, "metadata", ()))
+        yield from _limits(get_args(part))

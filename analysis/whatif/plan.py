@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.whatif.compare import BASELINE, FIRST
+from analysis.whatif.comparison import BASELINE, FIRST
 from ecosystem import InputError, Scenario
 from ecosystem.human import existing_file, expanded
 

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from analysis.figures import save_figure
 from analysis.map_runs import code_version
 from analysis.statistics import Estimate, estimate, number, share_interval
-from analysis.whatif.compare import BASELINE, Comparison
+from analysis.whatif.comparison import BASELINE, Comparison
+from analysis.whatif.front import pareto
 from analysis.whatif.outcomes import OUTCOMES
-from analysis.whatif.pareto import pareto
 from analysis.whatif.plan import Plan
 from analysis.whatif.words import baseline_in_words, intervention_in_words, prices_in_words
 from ecosystem.scenario import write_atomically

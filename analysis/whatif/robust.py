@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.statistics import number
-from analysis.whatif.compare import BASELINE
-from analysis.whatif.explore import Exploration, failures, regrets, sensitivities
+from analysis.whatif.comparison import BASELINE
+from analysis.whatif.exploration import Exploration, failures, regrets, sensitivities
 from analysis.whatif.figures import futures_figure, sensitivity_figure
 from analysis.whatif.levers import Target
 from analysis.whatif.outcomes import OUTCOMES
@@ -65,13 +65,15 @@ def explored_sections(found: Exploration, target: Target) -> list[Section]:
     caution = (
         f"Up to {100 * noise:.0f}% of the variance between futures is luck of few replicates, which no input "
         "explains."
+        if np.isfinite(noise)
+        else "With a single replicate it is not known how much of the variance is luck."
     )
     try:
         indices = sensitivities(found, target.outcome)
     except InputError as error:
         sections.append(Section(f"What {what.says} depends on", [str(error)]))
     else:
-        shown = "ST" if found.design == "sobol" else "delta"
+        shown = "ST" if found.design == "sobol" else "S1"
         sections.append(
             Section(
                 f"What {what.says} depends on",
@@ -102,9 +104,9 @@ def _indices(found: Exploration) -> str:
             "interactions (Sobol indices, by SALib)."
         )
     return (
-        "S1 is the share of the variance over futures that an input explains by itself; delta, from 0 to "
-        "1, is how "
-        "much knowing it would move what is to be expected (Borgonovo; both by SALib, from the same futures)."
+        "S1 is the share of the variance over futures that an input explains by itself (RBD-FAST); PAWN "
+        "says how "
+        "far knowing it moves what is to be expected, from 0 to 1 (both by SALib, from the same futures)."
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.whatif.compare import Comparison
+from analysis.whatif.comparison import Comparison
 
 RESAMPLES = 2000
 

@@ -135,8 +135,8 @@ class Comparison:
             lost, gained = int(((other == 1) & (one == 0)).sum()), int(((other == 0) & (one == 1)).sum())
             return float(one.mean() - other.mean()), *paired_share_interval(lost, gained, len(one))
         found = estimate(one - other)
-        if outcome == "diversity_kept" and self.stopped == "precision" and found.half_width > 0:
-            found = Estimate(found.mean, max(found.half_width, self.precision or 0.0))
+        if outcome == "diversity_kept" and self.stopped == "precision":
+            found = waited_for(found, self.precision or 0.0)
         return _ends(found)
 
     def row(self, policy: str, outcome: str) -> dict[str, float]:
@@ -144,6 +144,14 @@ class Comparison:
         table = self.table
         (row,) = table[(table["policy"] == policy) & (table["outcome"] == outcome)].to_dict("records")
         return {str(name): row[name] for name in row if name not in ("policy", "outcome")}
+
+
+def waited_for(found: Estimate, precision: float) -> Estimate:
+    """Return an estimate whose interval is no narrower than the precision that it was waited for.
+
+    Differences that are all the same, as those of a policy that changes nothing, stay exact.
+    """
+    return Estimate(found.mean, max(found.half_width, precision) if found.half_width > 0 else 0.0)
 
 
 def _ends(found: Estimate) -> tuple[float, float, float]:
