@@ -48,8 +48,10 @@ def courses_figure(comparison: Comparison, curve: str = "diversity_kept") -> Fig
     if curve == "diversity_kept":
         grid[0, 0].annotate(
             "collapse line",
-            (0, comparison.line),
-            xytext=(3, 2),
+            (1, comparison.line),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            xytext=(0, 2),
             textcoords="offset points",
             fontsize="x-small",
         )

@@ -45,14 +45,14 @@ def sentence(comparison: Comparison) -> str:
         if not gain["difference_low"] > 0:
             return (
                 f"{nothing}, and no policy of the {len(policies)} is seen to keep more diversity: the best, "
-                f"{best}, differs by {_points(comparison, best)} points."
+                f"{_quoted(best)}, differs by {_points(comparison, best)} points."
             )
-        return f"{nothing}; most diversity is kept by {best}: {_keeps(comparison, best)}."
+        return f"{nothing}; most diversity is kept by {_quoted(best)}: {_keeps(comparison, best)}."
     without = f"against {collapsed[BASELINE]} of {n} without a policy"
     if not preventing:
         best = str(kept[policies].idxmax())
         return (
-            f"None of the {len(policies)} policies prevents collapse within {rounds} rounds; {best} keeps "
+            f"None of the {len(policies)} policies prevents collapse within {rounds} rounds; {_quoted(best)} keeps "
             f"the "
             f"most diversity: {_keeps(comparison, best)}, and {collapsed[best]} of {n} replicates collapse, "
             f"{without}."
@@ -61,17 +61,22 @@ def sentence(comparison: Comparison) -> str:
     tied = [policy for policy in preventing if not _surely_dearer(comparison, policy, cheapest)]
     best, top = str(kept[tied].idxmax()), str(kept[preventing].idxmax())
     head = (
-        f"{best} is the cheapest of the {len(preventing)} policies (of {len(policies)}) that prevent collapse"
+        f"{_quoted(best)} is the cheapest of the {len(preventing)} policies (of {len(policies)}) "
+        "that prevent collapse"
         if len(preventing) > 1
-        else f"{best} is the only one of {len(policies)} policies that prevents collapse"
+        else f"{_quoted(best)} is the only one of {len(policies)} policies that prevents collapse"
     )
     if rest := [policy for policy in tied if policy != best]:
-        head += f" (as cheap, but keeping less: {', '.join(rest)})"
-    more = f"; {top} keeps more, {_keeps(comparison, top)}" if top != best else ""
+        head += f" (as cheap, but keeping less: {', '.join(map(_quoted, rest))})"
+    more = f"; {_quoted(top)} keeps more, {_keeps(comparison, top)}" if top != best else ""
     return (
         f"{head}: {_chance(0, n)} collapse within {rounds} rounds, {without}, and it keeps "
         f"{_keeps(comparison, best)}{more}."
     )
+
+
+def _quoted(policy: str) -> str:
+    return f'"{policy}"'
 
 
 def _surely_dearer(comparison: Comparison, policy: str, other: str) -> bool:
@@ -138,7 +143,7 @@ def summary(comparison: Comparison) -> pd.DataFrame:
             row["times the cost"] = number(ratio[policy] / ratio[BASELINE])
         sure = f"{100 * float(front['support'][policy]):.0f}%"
         row["unbeaten in cost and diversity"] = (
-            f"yes ({sure})" if front["non_dominated"][policy] else f"({sure})"
+            f"yes ({sure})" if front["non_dominated"][policy] else f"no ({sure})"
         )
         rows[policy] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("policy")
@@ -324,6 +329,10 @@ def _image(figure: Figure) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def _cell(value: object) -> str:
+    return number(value, 4) if isinstance(value, float) else str(value)
+
+
 def _as_table(table: pd.DataFrame) -> str:
     """Return a table as HTML, every cell escaped."""
     from markupsafe import Markup
@@ -331,9 +340,7 @@ def _as_table(table: pd.DataFrame) -> str:
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in (table.index.name or "", *table.columns))
     rows = "".join(
         f"<tr><th>{html.escape(str(name))}</th>"
-        + "".join(
-            f"<td>{html.escape(cell if isinstance(cell, str) else number(cell, 4))}</td>" for cell in row
-        )
+        + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in row)
         + "</tr>"
         for name, row in zip(table.index, table.itertuples(index=False), strict=True)
     )

@@ -12,6 +12,18 @@ from analysis.whatif.outcomes import OUTCOMES
 from analysis.whatif.report import Section
 from ecosystem import InputError
 
+_COLUMNS = {
+    "mean": "mean",
+    "worst": "worst",
+    "mean_regret": "mean regret",
+    "max_regret": "largest regret",
+    "satisficing": "share of futures that reach the target",
+    "low": "its 95% interval from",
+    "high": "to",
+    "mean_cost": "mean cost",
+    "max_cost_regret": "largest regret in cost",
+}
+
 MOST = 0.9
 """The cheapest policy that meets the target in this share of futures is named."""
 
@@ -25,7 +37,7 @@ def explored_in_words(found: Exploration, target: Target) -> str:
     far = f"{100 * float(regret[best]):.3g} points" if percent else number(float(regret[best]))
     met = round(float(share[best]) * n)
     text = (
-        f"Over {n} futures {best} is the most robust choice: never more than {far} behind the best policy "
+        f'Over {n} futures "{best}" is the most robust choice: never more than {far} behind the best policy '
         f"of a "
         f"future in {OUTCOMES[target.outcome].says}, and it reaches the target ({target}) in {met} of {n}"
     )
@@ -36,7 +48,7 @@ def explored_in_words(found: Exploration, target: Target) -> str:
         text += (
             "; it is also the cheapest that does so in nine of ten futures or more"
             if cheap == best
-            else f"; the cheapest that does so in nine of ten futures or more is {cheap} ({met} of {n})"
+            else f'; the cheapest that does so in nine of ten futures or more is "{cheap}" ({met} of {n})'
         )
     else:
         text += "; no policy does so in nine of ten futures"
@@ -58,7 +70,7 @@ def explored_sections(found: Exploration, target: Target) -> list[Section]:
             "regret",
             futures_figure(found.outcome(target.outcome), table["max_regret"], target),
             "Outcome of every policy in every future, and its largest regret; numbers in the table.",
-            table,
+            table.rename(columns=_COLUMNS),
         )
     ]
     noise = float(found.noise[target.outcome].max())
