@@ -52,9 +52,8 @@ def sentence(comparison: Comparison) -> str:
     if not preventing:
         best = str(kept[policies].idxmax())
         return (
-            f"None of the {len(policies)} policies prevents collapse within {rounds} rounds; {_quoted(best)} keeps "
-            f"the "
-            f"most diversity: {_keeps(comparison, best)}, and {collapsed[best]} of {n} replicates collapse, "
+            f"None of the {len(policies)} policies prevents collapse within {rounds} rounds; "
+            f"{_quoted(best)} keeps the most diversity: {_keeps(comparison, best)}, and {collapsed[best]} of {n} replicates collapse, "
             f"{without}."
         )
     cheapest = str(cost[preventing].idxmin())
