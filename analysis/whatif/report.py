@@ -53,8 +53,8 @@ def sentence(comparison: Comparison) -> str:
         best = str(kept[policies].idxmax())
         return (
             f"None of the {len(policies)} policies prevents collapse within {rounds} rounds; "
-            f"{_quoted(best)} keeps the most diversity: {_keeps(comparison, best)}, and {collapsed[best]} of {n} replicates collapse, "
-            f"{without}."
+            f"{_quoted(best)} keeps the most diversity: {_keeps(comparison, best)}, "
+            f"and {collapsed[best]} of {n} replicates collapse, {without}."
         )
     cheapest = str(cost[preventing].idxmin())
     tied = [policy for policy in preventing if not _surely_dearer(comparison, policy, cheapest)]
