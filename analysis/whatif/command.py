@@ -68,7 +68,7 @@ def command(
     ask = _question(plan, target, vary, between, policy, when, uncertain, design)
     typed = _typed(plan, locals(), numbers)
     executor = ClusterExecutor(scheduler, scheduler_file) if on_cluster else None
-    interrupted = False
+    interrupted, failed = False, ""
     report: _Found | None
     with Bench(plan.collapse_line, executor=executor, workers=workers, progress=True) as bench:
         if resume and (folder / "runs.parquet").is_file():
@@ -79,6 +79,8 @@ def command(
             interrupted, report = True, None
             if isinstance(stop, Interrupted) and stop.comparison is not None:
                 report = _compared(plan, stop.comparison)
+        except RuntimeError as error:  # a run that failed, or workers that are lost
+            failed, report = str(error), None
         if bench.known:
             with whole_folder(folder, replace=resume) as inside:
                 bench.write(inside)
@@ -88,12 +90,13 @@ def command(
         executor.shutdown()
     if report is not None:
         _say(report, folder)
-    if interrupted:
+    if interrupted or failed:
         what = "the runs so far are saved" if bench.known else "nothing was finished"
         click.echo(
-            f"interrupted: {what}; go on with: {typed} --out {shlex.quote(str(folder))} --resume", err=True
+            f"{failed or 'interrupted'}: {what}; go on with: {typed} --out {shlex.quote(str(folder))} --resume",
+            err=True,
         )
-        sys.exit(130)
+        sys.exit(1 if failed else 130)
 
 
 @dataclass(frozen=True)

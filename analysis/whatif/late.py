@@ -179,7 +179,7 @@ def waiting_in_words(found: Waiting) -> str:
 
     first, last = found.starts[0], found.starts[-1]
     text = (
-        f"{found.policy} from round {first} on gives, after {found.rounds} rounds, {what.says} of "
+        f'"{found.policy}" from round {first} on gives, after {found.rounds} rounds, {what.says} of '
         f"{value(first)}; "
         f"from round {last} on {value(last)} ({waited(last)}), never {value(BASELINE)} ({waited(BASELINE)})"
     )
@@ -228,6 +228,7 @@ def waiting_figure(found: Waiting) -> Figure:
         left.plot(table["start"], table["expected"], "s:", color=ORANGE, markersize=4, label="mean field")
     if found.outcome == "diversity_kept":
         left.axhline(found.line, color=HUMAN, linestyle="--", linewidth=0.9, label="collapse line")
+        left.set_ylim(0, max(left.get_ylim()[1], 1.1 * found.line))
     if OUTCOMES[found.outcome].percent:
         left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set_ylabel(f"{OUTCOMES[found.outcome].says}, after round {found.rounds}")

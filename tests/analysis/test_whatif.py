@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.util import find_spec
 
@@ -18,6 +19,7 @@ from scipy import stats
 from analysis import theory
 from analysis.cli import main
 from analysis.executors import LocalExecutor
+from analysis.map_runs import Failure
 from analysis.statistics import Estimate, estimate, paired_share_interval, share_interval
 from analysis.whatif import (
     BASELINE,
@@ -27,6 +29,7 @@ from analysis.whatif import (
     Comparison,
     Exploration,
     Interrupted,
+    bench,
     compare,
     explore,
     late_or_early,
@@ -647,8 +650,6 @@ def test_the_box_where_a_policy_fails():
 
 
 def test_uncertainties_that_fit_nothing_are_told_before_any_work(plan):
-    from dataclasses import replace
-
     bench = Known(additive)
     wrong = replace(plan, uncertainties={"cap.author": (0.1, 0.2), "temperature": (-1, 1)})
     with pytest.raises(InputError) as error:
@@ -794,8 +795,6 @@ def test_what_the_report_says_can_be_repeated(call, tmp_path):
 
 def test_an_interrupted_comparison_is_saved_and_resumed(call, tmp_path, monkeypatch):
     assert call("p.toml", "--out", "whole").exit_code == 0
-    from analysis.whatif import bench
-
     real = bench.map_runs
 
     def stopping(runs, measure, **options):
@@ -820,6 +819,23 @@ def test_an_interrupted_comparison_is_saved_and_resumed(call, tmp_path, monkeypa
         assert (tmp_path / "part" / name).read_text() == (tmp_path / "whole" / name).read_text()
     other = call("p.toml", "--out", "part", "--resume", "--collapse-line", "0.4")
     assert other.exit_code == 2
+
+
+def test_runs_are_kept_when_one_fails(call, tmp_path, monkeypatch):
+    real = bench.map_runs
+
+    def failing(runs, measure, **options):
+        for count, outcome in enumerate(real(runs, measure, **options)):
+            yield replace(outcome, failure=Failure("MemoryError", "too big")) if count == 4 else outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "map_runs", failing)
+        part = call("p.toml", "--out", "part")
+    assert part.exit_code == 1
+    assert "too big" in part.stderr
+    assert "--out part --resume" in part.stderr
+    assert len(pd.read_parquet(tmp_path / "part" / "runs.parquet")) == 4
+    assert call("p.toml", "--out", "part", "--resume").exit_code == 0
 
 
 QUESTIONS = {
