@@ -263,6 +263,16 @@ def test_a_provider_that_left_might_never_have_been_there(baseline):
     np.testing.assert_array_equal(gone.final[0, 5], wide.source.law)
 
 
+def test_the_graph_is_divided_among_those_who_are_there_to_the_last_bit():
+    random = np.random.default_rng(1)
+    graph = digraph(random.random((30, 30)))
+    base = Scenario(sharing=graph, n_outputs=5)
+    few = Scenario(sharing=graph.subgraph(range(20)).copy(), n_outputs=5)
+    gone = policy(Exit(providers=tuple(range(20, 30))), base=base)
+    for rules in (rules_in_force(gone, at(1)), RuleBook(gone).in_force(at(1))):
+        np.testing.assert_array_equal(rules.W.toarray()[:20, :20], few.W.toarray())
+
+
 def test_who_comes_back_has_the_model_it_had():
     eco = Ecosystem(policy(Exit(providers=(2,), start=3, end=5)))
     seen = []
