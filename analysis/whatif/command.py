@@ -66,7 +66,18 @@ def command(
     plan = read_plan(policies or EXAMPLE, baseline, **numbers)
     target = parse_target(require) if require is not None else None
     ask = _question(plan, target, vary, between, policy, when, uncertain, design)
-    typed = _typed(plan, locals(), numbers)
+    options = {
+        "require": require,
+        "vary": vary,
+        "between": between,
+        "policy": policy,
+        "when": when,
+        "uncertain": uncertain,
+        "design": design,
+        **numbers,
+    }
+    in_report = "baseline.toml" if baseline is not None or plan.baseline_text else None
+    typed = _typed("policies.toml", in_report, options)
     executor = ClusterExecutor(scheduler, scheduler_file) if on_cluster else None
     interrupted, failed = False, ""
     report: _Found | None
@@ -92,10 +103,8 @@ def command(
         _say(report, folder)
     if interrupted or failed:
         what = "the runs so far are saved" if bench.known else "nothing was finished"
-        click.echo(
-            f"{failed or 'interrupted'}: {what}; go on with: {typed} --out {shlex.quote(str(folder))} --resume",
-            err=True,
-        )
+        again = _typed(policies, baseline, options | {"out": folder})
+        click.echo(f"{failed or 'interrupted'}: {what}; go on with: {again} --resume", err=True)
         sys.exit(1 if failed else 130)
 
 
@@ -119,18 +128,13 @@ def _say(report: _Found, folder: Path) -> None:
     click.echo(f"\n{report.answer}\nsaved to {folder}; open {folder / 'report.html'}")
 
 
-def _typed(plan: Plan, given: dict[str, Any], numbers: dict[str, Any]) -> str:
-    """Return the command that repeats this, with the files as the report shows them."""
-    words = ["ecosystem", "whatif", "policies.toml"]
-    if given["baseline"] is not None or plan.baseline_text:
-        words += ["--baseline", "baseline.toml"]
-    for name in ("require", "vary", "between", "policy", "when", "uncertain", "design"):
-        value = given[name]
+def _typed(policies: Path | str | None, baseline: Path | str | None, options: Mapping[str, Any]) -> str:
+    """Return a command with these files and options."""
+    words = ["ecosystem", "whatif", *([str(policies)] if policies is not None else [])]
+    for name, value in {"baseline": baseline, **options}.items():
         if value is not None:
-            words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    for name, value in numbers.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return shlex.join(words)
 
 

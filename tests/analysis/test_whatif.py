@@ -807,7 +807,7 @@ def test_an_interrupted_comparison_is_saved_and_resumed(call, tmp_path, monkeypa
         patch.setattr(bench, "map_runs", stopping)
         part = call("p.toml", "--out", "part")
     assert part.exit_code == 130
-    assert "--out part --resume" in part.stderr
+    assert "go on with: ecosystem whatif p.toml --out part --resume" in part.stderr
     assert len(pd.read_parquet(tmp_path / "part" / "runs.parquet")) == 5
     assert not (tmp_path / "part" / "report.html").exists()
     asked = []
@@ -833,7 +833,7 @@ def test_runs_are_kept_when_one_fails(call, tmp_path, monkeypatch):
         part = call("p.toml", "--out", "part")
     assert part.exit_code == 1
     assert "too big" in part.stderr
-    assert "--out part --resume" in part.stderr
+    assert "go on with: ecosystem whatif p.toml --out part --resume" in part.stderr
     assert len(pd.read_parquet(tmp_path / "part" / "runs.parquet")) == 4
     assert call("p.toml", "--out", "part", "--resume").exit_code == 0
 
