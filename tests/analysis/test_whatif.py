@@ -938,7 +938,7 @@ def test_ctrl_c_in_a_terminal(tmp_path):
     ]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     seen = ""
-    while "/72" not in seen or " 0/72" in seen[-60:]:
+    while "/108" not in seen or " 0/108" in seen[-60:]:
         seen += child.stderr.read(20)
     os.killpg(child.pid, signal.SIGINT)
     rest = child.communicate(timeout=60)[1]
