@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.statistics import Estimate, by_replicate, estimate
 from ecosystem import InputError, Trajectory, metrics
+from ecosystem.types import Floats
 
 TAIL = 0.1
 """The tail is the least probable human outputs that together hold at most this share of human probability."""
@@ -96,13 +97,31 @@ def _exponent(run: Trajectory) -> Estimate:
     return _slopes(run, risk.clip(lower=1e-300).transform(np.log), len(risk) // 2)
 
 
-def _tail(run: Trajectory) -> Estimate:
-    human = run.human
+def tail_kept(laws: Floats, human: Floats) -> Floats:
+    """Return the probability of the human tail as a share of its human one; see `TAIL`.
+
+    Parameters
+    ----------
+    laws : ndarray, shape (..., V)
+        Laws of models.
+    human : ndarray, shape (V,)
+        The law of human data. Where a single output already holds more than the tail may, the rarest one
+        is the tail.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        0 where the tail is lost, 1 where it is as probable as among people; more is possible.
+    """
     rising = np.argsort(human, kind="stable")
     tail = rising[(np.cumsum(human[rising]) <= TAIL) & (human[rising] > 0)]
     if tail.size == 0:
         tail = rising[human[rising] > 0][:1]
-    return estimate(run.final_active[:, :, tail].sum(axis=2).mean(axis=1) / human[tail].sum())
+    return laws[..., tail].sum(axis=-1) / human[tail].sum()
+
+
+def _tail(run: Trajectory) -> Estimate:
+    return estimate(tail_kept(run.final_active, run.human).mean(axis=1))
 
 
 def _unheard(run: Trajectory) -> Estimate:
@@ -239,7 +258,20 @@ def time_to_collapse(run: Trajectory, keep: float = 0.5, metric: str = "hill_1")
     of_human = metrics.of_laws(run.human, run.human, run.human, run.scenario.mass_k)
     if metric not in of_human:
         raise InputError(f"metric = {metric!r}: allowed: {', '.join(of_human)}")
-    below = by_replicate(run.table, metric) < keep * float(of_human[metric])
+    return first_below(by_replicate(run.table, metric), keep * float(of_human[metric]))
+
+
+def first_below(values: pd.DataFrame, line: float) -> pd.DataFrame:
+    """Return when each column first fell below a line; columns as `time_to_collapse`.
+
+    Parameters
+    ----------
+    values : DataFrame
+        A row per recorded round, a column per replicate.
+    line : float
+        The line.
+    """
+    below = values < line
     fell = below.any().to_numpy()
     return pd.DataFrame(
         {
