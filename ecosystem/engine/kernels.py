@@ -20,13 +20,16 @@ E, H and G are recomputed from weights whenever one of these changes, and weight
 added to a running sum, so nothing drifts. Publishing adds up the blocks of a provider once a round, then finds
 every output in a few comparisons of 8 numbers at once: O(log) an item, whatever V. Drawing is by inversion in
 output order with the uniforms of `ecosystem.randomness`, as in the reference engine.
-
-All kernels live in one file because the cache on disk does not see changes of callees elsewhere.
 """
 
+import hashlib
+import os
+from collections.abc import Callable
 from math import exp, log
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -128,8 +131,37 @@ class Tables(NamedTuple):
     start: Any
 
 
-kernel = njit(cache=True, nogil=True, error_model="numpy")
-inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")
+
+def _cache_place() -> str:
+    """Return where compiled kernels of just these sources are kept.
+
+    Numba looks at the file of a kernel only, not at what it calls or reads from other files: here another
+    version of any of the sources is another place.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    home = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(home) / "ecosystem" / digest)
+
+
+_CACHE = _cache_place()
+
+
+def compiled(inline: str = "never") -> Callable[[Any], Any]:
+    """Return the decorator of kernels: compiled once, kept on disk, run without the interpreter's lock."""
+
+    def decorate(function: Any) -> Any:
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
+        try:
+            return njit(cache=True, nogil=True, error_model="numpy", inline=inline)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate
+
+
+kernel = compiled()
+inline = compiled(inline="always")
 
 
 # --- keyed streams: Philox 4x64-10, as numpy ships it -----------------------------------------------------
