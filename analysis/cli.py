@@ -336,3 +336,19 @@ def sweep(
     from analysis.sweep import command
 
     command(design, out, resume, retry_failed, workers, scheduler, scheduler_file)
+
+
+@main.command()
+@click.option("--scenario", type=click.Path(path_type=Path), help="Scenario file that every tab starts from.")
+@click.option(
+    "--port", type=int, default=8765, help="Where to serve; 0 takes any free port.", show_default=True
+)
+def app(scenario: Path | None, port: int) -> None:
+    """Watch an ecosystem in the browser, and steer it (needs the viz extra)."""
+    from importlib.util import find_spec
+
+    if find_spec("solara") is None:
+        raise click.ClickException("the page needs the viz extra: pip install -e '.[viz]'")
+    from analysis.serve import serve
+
+    serve(scenario, port)

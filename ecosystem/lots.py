@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ecosystem.engine import chosen
+from ecosystem.engine import chosen, rounds_of
 from ecosystem.laws import SparseLaws
 from ecosystem.model import Ecosystem
 from ecosystem.recording import tables
@@ -90,15 +90,14 @@ class CompiledLot(Lot):
     """As many replicates as fit, by compiled kernels."""
 
     def __init__(self, scenario: Scenario, replicates: range, threads: int = 1) -> None:
-        from ecosystem.engine.rounds import Rounds
-
         n = int(scenario.n_providers or 0)
+        size = scenario.source.law.size
         batch = int(
             scenario.per_provider("batch_size").sum() + scenario.per_provider("outputs_per_round").sum()
         )
-        most = min(_ROWS // n, _NUMBERS // batch, _NUMBERS // scenario.source.law.size if n > 1 else _ROWS)
+        most = min(_ROWS // n, _NUMBERS // min(batch, n * size), _NUMBERS // size if n > 1 else _ROWS)
         self.scenario, self.replicates = scenario, replicates[: max(1, most)]
-        self.rounds = Rounds(scenario, self.replicates, threads)
+        self.rounds = rounds_of(scenario)(scenario, self.replicates, threads)
         self._recorded: list[tuple[Any, ...]] = []
         self._record()
 

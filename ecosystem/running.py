@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ecosystem.engine import announce, chosen, processors
+from ecosystem.engine import announce, chosen, processors, rounds_of
 from ecosystem.errors import InputError
 from ecosystem.lots import DENSE, Lot, Part, lot, merged, run_lots
 from ecosystem.scenario import Scenario, write_atomically
@@ -273,7 +273,7 @@ class _Job:
         parts = [*self.parts, *([self.under_way.part(self.dense)] if self.under_way else [])]
         complete = self.under_way is None and self.done == self.replicates
         scenario = self.scenario
-        representation = "items"
+        in_counts = self.engine == "compiled" and rounds_of(scenario).representation == "counts"
         return Trajectory(
             scenario=scenario,
             human=scenario.source.law,
@@ -285,7 +285,7 @@ class _Job:
                 "rounds_done": [part.rounds for part in parts for _ in part.replicates],
                 "complete": complete,
                 "engine": self.engine,
-                "representation": representation,
+                "representation": "counts" if in_counts else "items",
                 "human": scenario.source.origin,
                 "versions": {name: version(name) for name in _LIBRARIES}
                 | {"python": platform.python_version()},

@@ -1,6 +1,7 @@
 """The round, compiled: for many providers and replicates. Which scenarios it covers, and when it compiles.
 
-Both engines take the same uniforms from the same keyed streams and invert the same cumulative laws, so they
+A scenario with far more items a round than outputs is run in counts (`ecosystem.engine.counts`): the same law,
+other draws. Everywhere else both engines take the same uniforms from the same keyed streams and invert the same cumulative laws, so they
 agree draw for draw (up to a uniform that falls within rounding error of the boundary between two outputs).
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from ecosystem.errors import InputError
 
 if TYPE_CHECKING:
+    from ecosystem.engine.rounds import Rounds
     from ecosystem.scenario import Scenario
 
 ENGINES = ("auto", "agents", "compiled")
@@ -53,6 +55,14 @@ def not_covered(scenario: "Scenario") -> str:
             f"({tables / 2**30:.0f} GiB of tables)"
         )
     return ""
+
+
+def rounds_of(scenario: "Scenario") -> "type[Rounds]":
+    """Return what runs a scenario's rounds: item by item, or in counts where there are far more items."""
+    from ecosystem.engine.counts import CountedRounds, counted
+    from ecosystem.engine.rounds import Rounds
+
+    return CountedRounds if counted(scenario) else Rounds
 
 
 def processors() -> int:

@@ -44,14 +44,18 @@ class DenseState(Laws):
     def _streams(self, row: int) -> tuple[Streams, int]:
         return Streams(self.seed, self.replicates.start + row // self.n), row % self.n
 
+    def sampled_law(self, row: int) -> Floats:
+        """Return the law that a row publishes from, shape (V,)."""
+        law = tempered(self.theta[row], self._temperature[row])
+        return truncated(law, self.scenario.top_k, self.scenario.top_p)
+
     def publish(self, cut: int, rules: Rules, published: Published, round: int) -> None:
         """Draw what the rows of a cut publish."""
         for row in range(*self.cuts[cut]):
             if not self.active[row]:
                 continue
             streams, provider = self._streams(row)
-            law = tempered(self.theta[row], self._temperature[row])
-            ends = np.cumsum(truncated(law, self.scenario.top_k, self.scenario.top_p))
+            ends = np.cumsum(self.sampled_law(row))
             size, at = published.size[row], published.at[row]
             items = sample(ends, streams.uniforms(size, Decision.PUBLISH, round=round, provider=provider))
             if rules.best_of > 1 and rules.score is not None:

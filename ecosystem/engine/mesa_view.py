@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ecosystem.corpus import Corpus, Records
+from ecosystem.engine import rounds_of
+from ecosystem.engine.laws import Published
 from ecosystem.engine.rounds import Rounds
 from ecosystem.errors import InputError
 from ecosystem.generative import GenerativeModel
@@ -46,7 +48,7 @@ class CompiledModel(GenerativeModel):
 class CompiledCorpus(Corpus):
     """The corpus of the compiled engine: what providers published in the rounds kept, and the totals.
 
-    Human items are counted, not kept.
+    Human items are counted, not kept. Where a scenario is run in counts, items stand in the order of outputs.
     """
 
     def __init__(self, rounds: Rounds) -> None:
@@ -63,13 +65,18 @@ class CompiledCorpus(Corpus):
                 )
         return np.concatenate(pieces)
 
+    def _items(self, each: Published, author: int) -> np.ndarray:
+        if self._engine.representation == "counts":
+            return np.repeat(np.arange(each.items.shape[1]), each.items[author])
+        return each.items[each.at[author] : each.at[author] + each.size[author]].astype(np.int64)
+
     def records(self) -> Records:
         """Return every kept item with its author and its round; none is human."""
         columns: list[list[np.ndarray]] = [[], [], []]
         for back, each in reversed(list(enumerate(reversed(self._engine.published)))):
-            columns[0].append(each.items.astype(np.int64))
+            columns[0] += [self._items(each, author) for author in range(len(each.size))]
             columns[1].append(np.repeat(np.arange(len(each.size)), each.size))
-            columns[2].append(np.full(len(each.items), self._engine.round - back))
+            columns[2].append(np.full(int(each.size.sum()), self._engine.round - back))
         item, author, round = (np.concatenate([np.empty(0, dtype=np.int64), *column]) for column in columns)
         return Records(item, author, round, np.zeros(len(item), dtype=bool))
 
@@ -78,7 +85,9 @@ class Compiled:
     """Runs the rounds of a Mesa ecosystem in the compiled engine."""
 
     def __init__(self, eco: "Ecosystem", replicate: int, threads: int) -> None:
-        self.rounds = Rounds(eco.config, range(replicate, replicate + 1), threads, observing=True)
+        self.rounds = rounds_of(eco.config)(
+            eco.config, range(replicate, replicate + 1), threads, observing=True
+        )
         eco.corpus = CompiledCorpus(self.rounds)
         self.refresh(eco)
 

@@ -20,7 +20,6 @@ from ecosystem.mixing import shortage
 from ecosystem.randomness import Decision
 from ecosystem.recording import Measurement
 from ecosystem.scenario import Scenario
-from ecosystem.schedules import Schedule
 from ecosystem.types import Floats, Integers
 
 _CUTS = 8
@@ -120,6 +119,9 @@ class Rounds:
         Θ.
     """
 
+    representation = "items"
+    state: type[DenseState] | type[SparseState] | None = None
+
     def __init__(
         self, scenario: Scenario, replicates: range, threads: int = 1, observing: bool | None = None
     ) -> None:
@@ -131,7 +133,7 @@ class Rounds:
         self.observing = observes if observing is None else observing
         rows = self.n * len(replicates)
         self.cuts = _cuts(self.n, len(replicates), self.observing)
-        kind = DenseState if whole_laws(scenario) else SparseState
+        kind = self.state or (DenseState if whole_laws(scenario) else SparseState)
         self.laws: Laws = kind(scenario, replicates, self.cuts)
         self.trained = np.full(rows, float(scenario.pretraining_size))
         self.published: deque[Published] = deque(maxlen=max(2, scenario.corpus_rounds))
@@ -221,10 +223,7 @@ class Rounds:
         outputs, weights = np.empty(int(batch.sum()), dtype=np.int32), np.empty(int(batch.sum()))
         distinct = np.zeros(rows, dtype=np.int64)
         kinds = np.zeros((rows, 4), dtype=np.int64)
-        weight = np.empty((rows, 4))
-        factor = np.repeat([1.0 if each.flag is None else each.flag[2] for each in self.rules], self.n)
-        weight[:, 0], weight[:, 1] = self._rows("human_weight"), self._rows("synthetic_weight")
-        weight[:, 2:] = weight[:, :2] * factor[:, None]
+        weight = self._weights()
         fresh = self._rows("fresh_fraction")
         trouble = np.zeros((len(self.cuts), 4), dtype=np.int64)
 
@@ -256,27 +255,27 @@ class Rounds:
         total = kinds[:, 0] * weight[:, 0]
         for kind in (1, 2, 3):
             total = total + kinds[:, kind] * weight[:, kind]
-        schedules = {each.schedule for each in self.rules}
-        schedule: Schedule = schedules.pop()
-        sizes = np.zeros(rows)
-        learning = distinct > 0
+        return kinds, self._step(outputs, weights, at, distinct, total)
+
+    def _weights(self) -> Floats:
+        """Return what items weigh, shape (rows, 4): human, synthetic, and the same two where flagged."""
+        factor = np.repeat([1.0 if each.flag is None else each.flag[2] for each in self.rules], self.n)
+        plain = np.column_stack([self._rows("human_weight"), self._rows("synthetic_weight")])
+        return np.column_stack([plain, plain * factor[:, None]])
+
+    def _step(
+        self, outputs: np.ndarray, weights: Floats, at: Integers, distinct: Integers, total: Floats
+    ) -> Step:
+        """Return what is to be learned, given the batches and their weights in all."""
+        schedule = self.rules[0].schedule  # no rule about it looks at the state of a replicate
+        sizes, learning = np.zeros(len(total)), distinct > 0
         if schedule.kind == "accumulate":
             sizes[learning] = total[learning] / (self.trained[learning] + total[learning])
         else:
             sizes[learning] = schedule.step_size(self.round, 1.0, 1.0)
         self.trained = self.trained + total
-        step = Step(
-            outputs,
-            weights,
-            at,
-            distinct,
-            total,
-            sizes,
-            self.trained,
-            schedule.kind == "accumulate",
-            self.round,
-        )
-        return kinds, step
+        accumulate = schedule.kind == "accumulate"
+        return Step(outputs, weights, at, distinct, total, sizes, self.trained, accumulate, self.round)
 
     def _enter(self, kinds: np.ndarray) -> None:
         """Put into the accounts what the round used."""
@@ -438,6 +437,12 @@ class Rounds:
         )  # fmt: skip
         return float(out[0, 0]), float(out[0, 1])
 
+    def published_law(self, number: int) -> Floats:
+        """Return the frequencies of what a replicate published last, shape (V,)."""
+        own = slice(number * self.n, (number + 1) * self.n)
+        items = _active_items(self.published[-1], own, np.ones(len(self.laws.active), dtype=bool))
+        return np.bincount(items, minlength=self.size) / len(items)
+
 
 class View:
     """`ecosystem.interventions.Observed`, of one replicate about to run a round."""
@@ -467,9 +472,7 @@ class View:
         rounds = self._rounds
         if rounds.round == 0:
             return None
-        own = slice(self._number * rounds.n, (self._number + 1) * rounds.n)
-        items = _active_items(rounds.published[-1], own, np.ones(len(rounds.laws.active), dtype=bool))
-        return np.bincount(items, minlength=rounds.size) / len(items)
+        return rounds.published_law(self._number)
 
 
 def whole_laws(scenario: Scenario) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from ecosystem.interventions.base import BaseIntervention
-from ecosystem.interventions.human_data import DecliningSupply, Drift, HumanSupply, Quota
+from ecosystem.interventions.human_data import DecliningSupply, Drift, FreshFraction, HumanSupply, Quota
 from ecosystem.interventions.network import Entry, Exit, Sharing
 from ecosystem.interventions.outputs import Curation, Temperature
 from ecosystem.interventions.provenance import Cap, Detector
@@ -28,6 +28,7 @@ __all__ = [
     "Drift",
     "Entry",
     "Exit",
+    "FreshFraction",
     "HumanSupply",
     "Intervention",
     "Observed",
@@ -45,6 +46,7 @@ __all__ = [
 
 _Kinds = (
     Quota
+    | FreshFraction
     | HumanSupply
     | DecliningSupply
     | Drift

@@ -33,6 +33,23 @@ class Quota(BaseIntervention):
         return replace(rules, fresh_fraction=np.where(bound, floor, rules.fresh_fraction))
 
 
+class FreshFraction(BaseIntervention):
+    """Another fresh fraction, higher or lower, as a provider that changes its own recipe would set it.
+
+    λ_i ← λ_i + strength · (fraction − λ_i).
+    """
+
+    kind: Literal["fresh-fraction"] = "fresh-fraction"
+    fraction: Annotated[Fraction, Plain] = setting(..., "the fresh fraction", "a number from 0 to 1", 0.3)
+    providers: Providers = setting(None, "whose it is", "a list of provider numbers", [0, 1])
+
+    def apply(self, rules: Rules, observed: Observed, strength: float) -> Rules:
+        """Move λ towards the fraction."""
+        now = rules.fresh_fraction
+        moved = np.full(len(now), self.fraction) if strength == 1 else now + strength * (self.fraction - now)
+        return replace(rules, fresh_fraction=np.where(among(self.providers, len(now)), moved, now))
+
+
 class HumanSupply(BaseIntervention):
     """A finite stock of human data that runs dry and is then used again and again.
 

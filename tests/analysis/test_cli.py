@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 
@@ -152,3 +153,23 @@ def test_help_does_not_wait_for_libraries():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_app_tells_mistakes_before_it_serves(call, tmp_path):
+    pytest.importorskip("solara", reason="the viz extra is not installed: pip install -e '.[viz]'")
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("temperature = -1\n", encoding="utf-8")
+    done = call("app", "--scenario", str(wrong))
+    assert done.exit_code == 2 and "temperature = -1" in done.stderr
+    with socket.create_server(("localhost", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = call("app", "--port", str(port))
+    assert done.exit_code == 2 and f"--port {port}: " in done.stderr
+    assert call("app", "--port", "99999").exit_code == 2
+
+
+def test_app_without_its_extra_says_what_to_install(call, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = call("app")
+    assert done.exit_code == 1
+    assert done.stderr.strip() == "Error: the page needs the viz extra: pip install -e '.[viz]'"

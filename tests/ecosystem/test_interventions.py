@@ -20,6 +20,7 @@ from ecosystem.interventions import (
     Drift,
     Entry,
     Exit,
+    FreshFraction,
     HumanSupply,
     Quota,
     Retention,
@@ -49,6 +50,8 @@ BASE = Scenario(
 NO_OPS = [
     Quota(fraction=0.0),
     Quota(fraction=0.9, providers=()),
+    FreshFraction(fraction=0.2),
+    FreshFraction(fraction=0.2, ramp=5),
     HumanSupply(items=10**9),
     DecliningSupply(exponent=0.0),
     Drift(share=0.0),
@@ -70,6 +73,7 @@ NO_OPS = [
 ]
 ACTIVE = [
     Quota(fraction=0.6),
+    FreshFraction(fraction=0.05),
     HumanSupply(items=100),
     DecliningSupply(),
     Drift(share=0.5),
@@ -184,6 +188,12 @@ SAME = {
         {"fresh_fraction": [0.2, 0.4, 0.4, 0.2, 0.2]},
     ),
     "quota below": (Quota(fraction=0.1), {}, {}),
+    "less fresh data": (FreshFraction(fraction=0.05), {}, {"fresh_fraction": 0.05}),
+    "more for some": (
+        FreshFraction(fraction=0.4, providers=(1, 2)),
+        {},
+        {"fresh_fraction": [0.2, 0.4, 0.4, 0.2, 0.2]},
+    ),
     "detector": (
         Detector(true_positive=0.8, false_positive=0.1),
         {},
