@@ -15,6 +15,8 @@ import pandas as pd
 
 from analysis.statistics import Estimate, by_replicate, estimate
 from ecosystem import InputError, Trajectory, metrics
+from ecosystem.laws import SparseLaws
+from ecosystem.types import Floats
 
 TAIL = 0.1
 """The tail is the least probable human outputs that together hold at most this share of human probability."""
@@ -102,11 +104,18 @@ def _tail(run: Trajectory) -> Estimate:
     tail = rising[(np.cumsum(human[rising]) <= TAIL) & (human[rising] > 0)]
     if tail.size == 0:
         tail = rising[human[rising] > 0][:1]
-    return estimate(run.final_active[:, :, tail].sum(axis=2).mean(axis=1) / human[tail].sum())
+    return estimate(_share(run, np.isin(np.arange(human.size), tail)) / human[tail].sum())
 
 
 def _unheard(run: Trajectory) -> Estimate:
-    return estimate(run.final_active[:, :, run.human == 0].sum(axis=2).mean(axis=1))
+    return estimate(_share(run, run.human == 0))
+
+
+def _share(run: Trajectory, outputs: np.ndarray) -> Floats:
+    """Return the probability of a set of outputs (a mask) in the mean law of every replicate."""
+    laws = run.final_active
+    mass = laws.mass(outputs) if isinstance(laws, SparseLaws) else laws[:, :, outputs].sum(axis=2)
+    return mass.mean(axis=1)
 
 
 DEFINITIONS = (

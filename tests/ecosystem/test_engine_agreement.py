@@ -1,7 +1,7 @@
 """The compiled engine against Mesa agents, draw for draw.
 
-Both engines read the same uniforms and invert the same cumulative laws, in output order. They add up these laws
-in different ways, so Θ and the cumulative laws differ by rounding, about 1e-15; a draw differs only where a
+Both engines read the same uniforms and invert the same cumulative laws, in output order. They add these up in
+different ways, so Θ and the cumulative laws differ by rounding, about 1e-15; a draw differs only where a
 uniform falls that near to the boundary between two outputs: for the 1e5 draws of a scenario here with chance
 1e-8. So the claim is exact for the items drawn, and to rounding for what is computed from them: Θ to 1e-12,
 metrics to 1e-8 (and 1e-7 absolutely: the Fisher-Rao distance is a root, and near 0 loses half its digits).
@@ -173,6 +173,7 @@ def test_sharing_graphs(changes):
 RULES = [
     {"kind": "quota", "fraction": 0.4, "start": 3, "ramp": 4},
     {"kind": "quota", "fraction": 0.9, "providers": [1, 4], "end": 8},
+    {"kind": "fresh-fraction", "fixed": 0.7, "start": 3, "end": 9},
     {"kind": "human-supply", "items": 200},
     {"kind": "declining-supply"},
     {"kind": "declining-supply", "exponent": 3.0, "start": 2},

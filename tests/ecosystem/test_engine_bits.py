@@ -142,7 +142,7 @@ def test_every_round_can_be_gone_on_from(tmp_path, monkeypatch, engine, changes)
     expected = run(scenario, 3, engine=engine)
     file = tmp_path / "state"
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     step = {"agents": lots.AgentsLot, "compiled": lots.CompiledLot}[engine].step
@@ -152,14 +152,14 @@ def test_every_round_can_be_gone_on_from(tmp_path, monkeypatch, engine, changes)
         def failing(lot, left=left):
             left[0] -= 1
             if left[0] < 0:
-                raise Stop
+                raise StopError
             step(lot)
 
         with monkeypatch.context() as patch:
             patch.setattr({"agents": lots.AgentsLot, "compiled": lots.CompiledLot}[engine], "step", failing)
             try:
                 run(scenario, 3, engine=engine, checkpoint=file, checkpoint_every=0.0)
-            except Stop:
+            except StopError:
                 assert file.exists()
         same(run(scenario, 3, engine=engine, checkpoint=file, checkpoint_every=1e9), expected)
         assert list(tmp_path.iterdir()) == []
@@ -169,7 +169,8 @@ SCRIPT = """
 import pickle, sys
 from ecosystem import Scenario, run
 scenario, replicates, engine, place = pickle.load(open(sys.argv[1], "rb"))
-t = run(scenario, replicates, engine=engine, checkpoint=place, checkpoint_every=0.2, workers=2 - (engine == "agents"))
+t = run(scenario, replicates, engine=engine, checkpoint=place, checkpoint_every=0.2,
+        workers=2 - (engine == "agents"))
 pickle.dump(t, open(sys.argv[2], "wb"))
 """
 
