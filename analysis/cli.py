@@ -352,3 +352,36 @@ def app(scenario: Path | None, port: int) -> None:
     from analysis.serve import serve
 
     serve(scenario, port)
+
+
+@main.command()
+@click.argument("policies", required=False, type=click.Path(path_type=Path))
+@click.option("--baseline", type=click.Path(path_type=Path), help="Scenario file in place of the file's own.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: results/whatif-TIME]"
+)
+@click.option("--resume", is_flag=True, help="Go on with what --out holds; no run is repeated.")
+@click.option("--replicates", type=int, help="Replicates of the first batch.")
+@click.option("--precision", type=float, help="Add more until differences in diversity are known so well.")
+@click.option("--budget", type=int, help="... but no more than so many runs in all.")
+@click.option("--seconds", type=float, help="... and start no batch after so many seconds (not repeatable).")
+@click.option("--require", metavar="TARGET", help='What to reach, e.g. "diversity_kept >= 0.8".')
+@click.option("--vary", metavar="LEVER", help="How much of it is enough, e.g. quota.fraction.")
+@click.option("--between", type=float, nargs=2, metavar="LOW HIGH", help="Range of --vary.")
+@click.option("--policy", metavar="NAME", help="The policy that --when delays, or that --vary varies.")
+@click.option("--when", metavar="ROUNDS", help="Late or early: begin in each of these rounds, e.g. 1,20,40.")
+@click.option("--uncertain", type=int, metavar="N", help="What it depends on: N futures of [uncertainties].")
+@click.option("--design", type=click.Choice(["latin-hypercube", "sobol"]), help="Of --uncertain.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per processor]")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, e.g. tcp://10.0.0.5:8786.")
+@click.option("--scheduler-file", type=click.Path(path_type=Path), help="The same, by its scheduler file.")
+def whatif(**options: Any) -> None:
+    """Compare POLICIES (a TOML file) with no policy: what each keeps, what it costs, how sure that is.
+
+    Without POLICIES it compares the eight of the example: rules for 30 providers on real English words.
+    With --require and --vary: how much of a lever is enough. With --when: late or early. With --uncertain:
+    what the answer depends on. OUT/report.html is one file that can be mailed.
+    """
+    from analysis.whatif.command import command
+
+    command(**options)

@@ -98,13 +98,38 @@ def _exponent(run: Trajectory) -> Estimate:
     return _slopes(run, risk.clip(lower=1e-300).transform(np.log), len(risk) // 2)
 
 
-def _tail(run: Trajectory) -> Estimate:
-    human = run.human
+def tail_kept(laws: Floats, human: Floats) -> Floats:
+    """Return the probability of the human tail as a share of its human one; see `TAIL`.
+
+    Parameters
+    ----------
+    laws : ndarray, shape (..., V)
+        Laws of models.
+    human : ndarray, shape (V,)
+        The law of human data. Where a single output already holds more than the tail may, the rarest one
+        is the tail.
+
+    Returns
+    -------
+    ndarray, shape (...)
+        0 where the tail is lost, 1 where it is as probable as among people; more is possible.
+    """
+    tail = _rarest(human)
+    return laws[..., tail].sum(axis=-1) / human[tail].sum()
+
+
+def _rarest(human: Floats) -> np.ndarray:
+    """Return which outputs are the tail, a mask of shape (V,)."""
     rising = np.argsort(human, kind="stable")
     tail = rising[(np.cumsum(human[rising]) <= TAIL) & (human[rising] > 0)]
     if tail.size == 0:
         tail = rising[human[rising] > 0][:1]
-    return estimate(_share(run, np.isin(np.arange(human.size), tail)) / human[tail].sum())
+    return np.isin(np.arange(human.size), tail)
+
+
+def _tail(run: Trajectory) -> Estimate:
+    tail = _rarest(run.human)
+    return estimate(_share(run, tail) / run.human[tail].sum())
 
 
 def _unheard(run: Trajectory) -> Estimate:
@@ -248,7 +273,20 @@ def time_to_collapse(run: Trajectory, keep: float = 0.5, metric: str = "hill_1")
     of_human = metrics.of_laws(run.human, run.human, run.human, run.scenario.mass_k)
     if metric not in of_human:
         raise InputError(f"metric = {metric!r}: allowed: {', '.join(of_human)}")
-    below = by_replicate(run.table, metric) < keep * float(of_human[metric])
+    return first_below(by_replicate(run.table, metric), keep * float(of_human[metric]))
+
+
+def first_below(values: pd.DataFrame, line: float) -> pd.DataFrame:
+    """Return when each column first fell below a line; columns as `time_to_collapse`.
+
+    Parameters
+    ----------
+    values : DataFrame
+        A row per recorded round, a column per replicate.
+    line : float
+        The line.
+    """
+    below = values < line
     fell = below.any().to_numpy()
     return pd.DataFrame(
         {

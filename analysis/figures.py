@@ -84,7 +84,7 @@ def mean_field_of(run: Trajectory) -> pd.DataFrame | None:
     There is none with a training error, and none is computed where it would take long.
     """
     scenario = run.scenario
-    if scenario.training_error > 0 or run.final[0].size * scenario.rounds > THEORY_LIMIT:
+    if scenario.training_error > 0 or np.prod(run.final.shape[1:]) * scenario.rounds > THEORY_LIMIT:
         return None
     start = Ecosystem(scenario).distributions if scenario.initial == "sampled" else None
     return theory.mean_field(scenario, initial=start)

@@ -21,11 +21,34 @@ class Estimate(NamedTuple):
         return f"{self.mean:,.{places}f} ± {self.half_width:,.{places}f}"
 
 
-def share_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return the exact 95% interval of a probability, from successes out of n (Clopper, Pearson 1934)."""
-    low = special.betaincinv(successes, n - successes + 1, 0.025) if successes > 0 else 0.0
-    high = special.betaincinv(successes + 1, n - successes, 0.975) if successes < n else 1.0
+def share_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a probability, from successes out of n (Clopper, Pearson 1934)."""
+    out = (1 - level) / 2
+    low = special.betaincinv(successes, n - successes + 1, out) if successes > 0 else 0.0
+    high = special.betaincinv(successes + 1, n - successes, 1 - out) if successes < n else 1.0
     return float(low), float(high)
+
+
+def paired_share_interval(lost: int, gained: int, n: int) -> tuple[float, float]:
+    """Return a 95% interval of the difference of two probabilities that were observed in pairs.
+
+    Parameters
+    ----------
+    lost, gained : int
+        Pairs in which only the first, and only the second of the two happened.
+    n : int
+        All pairs.
+
+    Returns
+    -------
+    (low, high)
+        Of P(second) − P(first) = P(gained) − P(lost), each of which has an exact 97.5% interval (Bonferroni):
+        it covers with at least 95% for any n.
+    """
+    (least_lost, most_lost), (least_gained, most_gained) = (
+        share_interval(count, n, 0.975) for count in (lost, gained)
+    )
+    return least_gained - most_lost, most_gained - least_lost
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -49,7 +49,7 @@ class CountedRounds(Rounds):
     laws: DenseState
 
     def _publish(self) -> None:
-        size = np.where(self.laws.active, self._rows("outputs_per_round"), 0)
+        size = self._plan.published_size
         counts = np.zeros((len(size), self.size), dtype=np.int64)
 
         def publish(cut: int) -> None:
@@ -69,7 +69,7 @@ class CountedRounds(Rounds):
         rows = len(self.laws.active)
         kinds = np.zeros((rows, 4), dtype=np.int64)
         weight, total = np.zeros((rows, self.size)), np.zeros(rows)
-        weights = self._weights()
+        weights = self._plan.weight
 
         def gather(cut: int) -> None:
             for row in range(*self.cuts[cut]):

@@ -7,10 +7,11 @@ An output that a provider has not touched keeps :math:`y_v = s_b\,\ell_0\,\Theta
 provider owns is therefore its touched outputs, sorted by output and cut into *blocks* of at most 63:
 
 ====  ==================================================================================================
-``G``    weight of each of its 8 groups of 8 entries (an entry counts the untouched outputs before it, too)
+``G``    weight of each of its 8 groups of 8 entries
 ``H``    cumulative weight at the end of each full group, infinite from the first group that is not full
-``E``    cumulative weight within the group at the end of each entry, infinite where there is none
-``w``    tempered weight of each touched output, (y/r)^(1/T), r a reference scale per provider
+``E``    cumulative weight D + w within the group at the end of each entry, infinite where there is none
+``w``    tempered weight of each entry's output, (y/r)^(1/T), r a reference scale per provider
+``D``    weight of the untouched outputs between the entry before, or the start of the block, and this one
 ``y``    its raw value
 ``L``    ln y
 ====  ==================================================================================================
@@ -34,9 +35,9 @@ from numba.extending import intrinsic
 FULL = 63
 """Most touched outputs in a block: one slot of 64 stays infinite and ends every search."""
 _SLOTS = 64
-_G, _H, _E, W, Y, L = 0, 8, 16, 80, 144, 208  # where the parts of a block start, in doubles
-STRIDE = 304  # doubles of a block; its last 32 hold 64 outputs of 4 bytes each
-KEYS = 2 * 272  # where these start, in units of 4 bytes
+_G, _H, _E, W, D, Y, L = 0, 8, 16, 80, 144, 208, 272  # where the parts of a block start, in doubles
+STRIDE = 368  # doubles of a block; its last 32 hold 64 outputs of 4 bytes each
+KEYS = 2 * 336  # where these start, in units of 4 bytes
 REACH = 500.0
 """A weight may grow to e^500 before the reference scale r is moved."""
 LEAST = 1e-290
@@ -323,7 +324,7 @@ def _draw(
         out[start + i] = right
         # Where the entry ends the block, or x lies before the entry's own weight: an untouched output.
         x = _at(far, i)
-        gap = (end == np.inf) | ((left < right) & (x < end - _at(values, place + W)))
+        gap = (end == np.inf) | ((left < right) & (x - before < _at(values, place + D)))
         gaps[n_gaps] = i
         left_of[n_gaps] = left if end < np.inf else -1 - left
         far[n_gaps] = x - before
@@ -382,7 +383,7 @@ def publish(
             continue
         if r + 1 < r1:
             here = blocks.first[r + 1]
-            for b in range(here, here + min(blocks.used[r + 1], 24)):
+            for b in range(here, here + min(blocks.used[r + 1], 48)):
                 at = np.int64(ids[b]) * STRIDE
                 for line in range(_H, W, 8):
                     _prefetch(values, at + line)
@@ -459,6 +460,25 @@ def publish(
 
 
 # --- mixing -----------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _shift(context: Any, array: Any, i: Any, n: Any) -> Any:
+    """Move array[i], ..., array[i+n−1] one place on."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(64)
+        source = builder.gep(data, [arguments[1]])
+        target = builder.gep(source, [ir.Constant(word, 1)])
+        size = ir.Constant(word, context.get_abi_sizeof(data.type.pointee))
+        function = builder.module.declare_intrinsic("llvm.memmove", [byte, byte, word])
+        pointers = [builder.bitcast(pointer, byte) for pointer in (target, source)]
+        length = builder.mul(arguments[2], size)
+        builder.call(function, [*pointers, length, ir.Constant(ir.IntType(1), 0)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), code
 
 
 @intrinsic
@@ -722,26 +742,17 @@ def _weight(value, reference, inverse):
     return exp((value - reference) * inverse)
 
 
-@kernel
-def _add_up(blocks, place, dirty, high, spread, ends):
+@inline
+def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, ends):
     """Recompute the cumulative weights of a block in the groups marked in ``dirty`` (bit by bit), and its sum."""
-    values, keys = blocks.values, blocks.keys
-    at = np.int64(blocks.ids[place]) * STRIDE
-    key = 2 * at + KEYS
-    count = blocks.counts[place]
-    low = np.int64(blocks.lows[place])
+    at = np.int64(ids[place]) * STRIDE
+    count = np.int64(counts[place])
     for group in range((count + 7) >> 3):
         if dirty >> group & 1:
-            begin = 8 * group
-            left = low if begin == 0 else np.int64(keys[key + begin - 1]) + 1
             total = 0.0
-            for k in range(begin, min(begin + 8, count)):
-                v = np.int64(keys[key + k])
-                if v > left and spread > 0:
-                    total += spread * (ends[v] - ends[left])
-                total += values[at + W + k]
-                values[at + _E + k] = total
-                left = v + 1
+            for k in range(at + 8 * group, at + min(8 * group + 8, count)):
+                total += values[k + D] + values[k + W]
+                values[k + _E] = total
             values[at + _G + group] = total
     total = 0.0
     for group in range(count >> 3):
@@ -749,15 +760,32 @@ def _add_up(blocks, place, dirty, high, spread, ends):
         values[at + _H + group] = total
     if count & 7:
         total += values[at + _G + (count >> 3)]
-    left = low if count == 0 else np.int64(keys[key + count - 1]) + 1
+    left = np.int64(lows[place])
+    if count > 0:
+        left = np.int64(keys[2 * at + KEYS + count - 1]) + 1
     if high > left and spread > 0:
         total += spread * (ends[high] - ends[left])
-    blocks.sums[place] = total
+    sums[place] = total
 
 
 @inline
-def _high_of(blocks, place, last, size):
-    return size if place == last else np.int64(blocks.lows[place + 1])
+def _between(values, keys, ids, lows, place, k, spread, ends):
+    """Compute the weight of the untouched outputs before entry k of a block anew."""
+    at = np.int64(ids[place]) * STRIDE
+    key = 2 * at + KEYS + k
+    v = np.int64(keys[key])
+    left = np.int64(lows[place])
+    if k > 0:
+        left = np.int64(keys[key - 1]) + 1
+    weight = 0.0
+    if v > left and spread > 0:
+        weight = spread * (ends[v] - ends[left])
+    values[at + D + k] = weight
+
+
+@inline
+def _high_of(lows, place, last, size):
+    return size if place == last else np.int64(lows[place + 1])
 
 
 @kernel
@@ -780,9 +808,10 @@ def _split(blocks, r, b):
     keep = FULL // 2
     old, new = np.int64(blocks.ids[place]) * STRIDE, fresh * STRIDE
     blocks.values[new + _H : new + W] = np.inf
-    for k in range(keep, FULL):
-        for part in (W, Y, L):
+    for part in (W, D, Y, L):
+        for k in range(keep, FULL):
             blocks.values[new + part + k - keep] = blocks.values[old + part + k]
+    for k in range(keep, FULL):
         blocks.keys[2 * new + KEYS + k - keep] = blocks.keys[2 * old + KEYS + k]
     blocks.keys[2 * new + KEYS + FULL - keep : 2 * new + KEYS + _SLOTS] = _NONE
     blocks.keys[2 * old + KEYS + keep : 2 * old + KEYS + _SLOTS] = _NONE
@@ -843,7 +872,7 @@ def _ask_values(blocks, r, outputs, begin, n):
                 _prefetch(blocks.values, at + line)
             asked = b
         k = _below(blocks.keys, 2 * at + KEYS, v)
-        for part in (W, Y, L):
+        for part in (W, D, Y, L):
             _prefetch(blocks.values, at + part + k)
 
 
@@ -867,7 +896,8 @@ def _refresh(blocks, r, scales, tables, factor):
     """Multiply the raw values of a row by ``factor``, and recompute all its weights from them."""
     size = tables.ends.shape[1] - 1
     here, used = blocks.first[r], blocks.used[r]
-    values = blocks.values
+    values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
+    counts, sums = blocks.counts, blocks.sums
     table = scales.table[r]
     if factor != 1:
         scales.base[r] = max(scales.base[r] * factor, LEAST) if scales.base[r] > 0 else 0.0
@@ -887,8 +917,9 @@ def _refresh(blocks, r, scales, tables, factor):
         at = np.int64(blocks.ids[place]) * STRIDE
         for k in range(blocks.counts[place]):
             values[at + W + k] = _weight(values[at + L + k], highest, scales.inverse[r])
-        high = _high_of(blocks, place, here + used - 1, size)
-        _add_up(blocks, place, 255, high, scales.spread[r], tables.ends[table])
+            _between(values, keys, ids, lows, place, k, scales.spread[r], tables.ends[table])
+        high = _high_of(lows, place, here + used - 1, size)
+        _add_up(values, keys, ids, lows, counts, sums, place, 255, high, scales.spread[r], tables.ends[table])
 
 
 @kernel
@@ -925,6 +956,8 @@ def learn(
     done because the pool or its list of blocks has no room for it, or r1.
     """
     size = tables.ends.shape[1] - 1
+    values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
+    counts, sums = blocks.counts, blocks.sums
     for r in range(r0, r1):
         if r + 2 < r1:
             _ask_keys(blocks, r + 2, outputs, place[r + 2], distinct[r + 2])
@@ -948,7 +981,7 @@ def learn(
                 for j in range(n):
                     b, k, found = _row_of(blocks, r, outputs[o + j])
                     if found:
-                        old = blocks.values[np.int64(blocks.ids[here + b]) * STRIDE + Y + k]
+                        old = values[np.int64(ids[here + b]) * STRIDE + Y + k]
                     else:
                         old = scales.base[r] * tables.laws[start, outputs[o + j]]
                     now = gain[r] * weights[o + j]
@@ -962,64 +995,94 @@ def learn(
                 heaviest = max(heaviest, weights[o + j])
             scales.reference[r] = log(gain[r] * heaviest)
         base, reference = scales.base[r], scales.reference[r]
-        ends = tables.ends[table]
+        ends, spread = tables.ends[table], scales.spread[r]
         highest = scales.highest[r]
         b, dirty = 0, 0
-        at = np.int64(blocks.ids[here]) * STRIDE
+        at = np.int64(ids[here]) * STRIDE
         key = 2 * at + KEYS
         for j in range(n):
             v = np.int64(outputs[o + j])
             used = blocks.used[r]
-            if b + 1 < used and blocks.lows[here + b + 1] <= v:
+            if b + 1 < used and lows[here + b + 1] <= v:
                 if dirty:
                     _add_up(
-                        blocks, here + b, dirty, np.int64(blocks.lows[here + b + 1]), scales.spread[r], ends
+                        values,
+                        keys,
+                        ids,
+                        lows,
+                        counts,
+                        sums,
+                        here + b,
+                        dirty,
+                        np.int64(lows[here + b + 1]),
+                        spread,
+                        ends,
                     )
                     dirty = 0
-                b = _walk(blocks.lows, here, b, used, v)
-                at = np.int64(blocks.ids[here + b]) * STRIDE
+                b = _walk(lows, here, b, used, v)
+                at = np.int64(ids[here + b]) * STRIDE
                 key = 2 * at + KEYS
-            count = blocks.counts[here + b]
-            k = _below(blocks.keys, key, v)
-            if blocks.keys[key + k] == v:
-                old = blocks.values[at + Y + k]
-                was = blocks.values[at + L + k]
+            count = counts[here + b]
+            k = _below(keys, key, v)
+            fresh = keys[key + k] != v
+            if not fresh:
+                old = values[at + Y + k]
+                was = values[at + L + k]
             else:
                 if count == FULL:
                     _split(blocks, r, b)
+                    _between(values, keys, ids, lows, here + b + 1, 0, spread, ends)
                     used = blocks.used[r]
                     _add_up(
-                        blocks, here + b, 255, np.int64(blocks.lows[here + b + 1]), scales.spread[r], ends
+                        values,
+                        keys,
+                        ids,
+                        lows,
+                        counts,
+                        sums,
+                        here + b,
+                        255,
+                        np.int64(lows[here + b + 1]),
+                        spread,
+                        ends,
                     )
                     _add_up(
-                        blocks,
+                        values,
+                        keys,
+                        ids,
+                        lows,
+                        counts,
+                        sums,
                         here + b + 1,
                         255,
-                        _high_of(blocks, here + b + 1, here + used - 1, size),
+                        _high_of(lows, here + b + 1, here + used - 1, size),
                         scales.spread[r],
                         ends,
                     )
                     dirty = 0
-                    if v >= blocks.lows[here + b + 1]:
+                    if v >= lows[here + b + 1]:
                         b += 1
                         k -= FULL // 2
-                        at = np.int64(blocks.ids[here + b]) * STRIDE
+                        at = np.int64(ids[here + b]) * STRIDE
                         key = 2 * at + KEYS
-                    count = blocks.counts[here + b]
-                for c in range(count, k, -1):
-                    blocks.keys[key + c] = blocks.keys[key + c - 1]
-                    for part in (W, Y, L):
-                        blocks.values[at + part + c] = blocks.values[at + part + c - 1]
-                blocks.keys[key + k] = v
+                    count = counts[here + b]
+                _shift(keys, key + k, count - k)
+                for part in (W, D, Y, L):
+                    _shift(values, at + part + k, count - k)
+                keys[key + k] = v
+                if k < count:
+                    _between(values, keys, ids, lows, here + b, k + 1, spread, ends)
                 dirty |= 255 << (k >> 3)
-                blocks.counts[here + b] = count + 1
+                counts[here + b] = count + 1
                 old = base * tables.laws[start, v]
                 was = log(old) if measuring else 0.0
             y = old + gain[r] * weights[o + j]
             now = log(y)
-            blocks.values[at + Y + k] = y
-            blocks.values[at + L + k] = now
-            blocks.values[at + W + k] = _weight(now, reference, inverse)
+            values[at + Y + k] = y
+            values[at + L + k] = now
+            values[at + W + k] = _weight(now, reference, inverse)
+            if fresh:
+                _between(values, keys, ids, lows, here + b, k, spread, ends)
             highest = max(highest, now)
             dirty |= 1 << (k >> 3)
             if measuring and not forget[r]:
@@ -1028,7 +1091,17 @@ def learn(
                 kept -= theta
         used = blocks.used[r]
         _add_up(
-            blocks, here + b, dirty, _high_of(blocks, here + b, here + used - 1, size), scales.spread[r], ends
+            values,
+            keys,
+            ids,
+            lows,
+            counts,
+            sums,
+            here + b,
+            dirty,
+            _high_of(lows, here + b, here + used - 1, size),
+            spread,
+            ends,
         )
         scales.highest[r] = highest
         if (highest - reference) * inverse > REACH:

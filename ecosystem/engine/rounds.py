@@ -1,10 +1,12 @@
 """The round of `ecosystem.model.Ecosystem`, compiled: many providers, many replicates, the same draws."""
 
+import operator
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from ecosystem.types import Floats, Integers
 
 _CUTS = 8
 """Ranges of rows, at most: enough to keep threads busy to the end of a round."""
+_WORTH = 10_000
+"""Items a round for which it is worth to start a thread."""
 _COLUMNS = 2**14
 """Mean laws of at least so many outputs are summed in 8 pieces, at the same time."""
 
@@ -88,6 +92,64 @@ class Accounts:
         return np.column_stack([share, *used, cost])
 
 
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """The rules of a round as numbers per row, and room for its batches. Arrays of shape (rows,) but for:
+
+    Attributes
+    ----------
+    weight : ndarray, shape (rows, 4)
+        What an item weighs: human, synthetic, and the same two where flagged.
+    outputs, weights : ndarray, shape (items in all batches,)
+        To be filled, see `ecosystem.engine.kernels.mix`.
+    """
+
+    active: np.ndarray
+    published: int
+    published_at: Integers
+    published_size: Integers
+    batch: Integers
+    batch_at: Integers
+    fresh: Floats
+    weight: Floats
+    law: Integers
+    outputs: np.ndarray
+    weights: Floats
+
+    @classmethod
+    def of(cls, rules: Sequence[Rules], n: int, apart: bool) -> "_Plan":
+        def rows(name: str) -> np.ndarray:
+            if apart:
+                return np.concatenate([getattr(each, name) for each in rules])
+            return np.tile(getattr(rules[0], name), len(rules))
+
+        active = rows("active")
+        size, batch = np.where(active, rows("outputs_per_round"), 0), rows("batch_size")
+        factor = np.repeat([1.0 if each.flag is None else each.flag[2] for each in rules], n)
+        plain = np.column_stack([rows("human_weight"), rows("synthetic_weight")])
+        return cls(
+            active=active,
+            published=int(size.sum()),
+            published_at=np.cumsum(size) - size,
+            published_size=size,
+            batch=batch,
+            batch_at=np.cumsum(batch) - batch,
+            fresh=rows("fresh_fraction"),
+            weight=np.column_stack([plain, plain * factor[:, None]]),
+            law=np.zeros(len(rules), dtype=np.int64),
+            outputs=np.empty(int(batch.sum()), dtype=np.int32),
+            weights=np.empty(int(batch.sum())),
+        )
+
+
+_NO_COUNTS = np.zeros(0, dtype=np.int64)
+
+
+def _flags(rules: Rules) -> Floats:
+    """Return the chances that a synthetic and a human item is flagged."""
+    return np.zeros(2) if rules.flag is None else np.array(rules.flag[:2], dtype=np.float64)
+
+
 class Rounds:
     """Replicates of a scenario, run side by side by compiled kernels.
 
@@ -132,7 +194,11 @@ class Rounds:
         observes = any(i.observes for i in scenario.interventions)
         self.observing = observes if observing is None else observing
         rows = self.n * len(replicates)
-        self.cuts = _cuts(self.n, len(replicates), self.observing)
+        self.rules: list[Rules] = []
+        items = int(
+            scenario.per_provider("outputs_per_round").sum() + scenario.per_provider("batch_size").sum()
+        )
+        self.cuts = _cuts(self.n, len(replicates), self.observing, items)
         kind = self.state or (DenseState if whole_laws(scenario) else SparseState)
         self.laws: Laws = kind(scenario, replicates, self.cuts)
         self.trained = np.full(rows, float(scenario.pretraining_size))
@@ -183,8 +249,11 @@ class Rounds:
 
     def _appear(self, rules: Sequence[Rules]) -> None:
         """Let those take part who do by the rules."""
-        self.rules = list(rules)
-        self.laws.active[:] = np.concatenate([each.active for each in rules])
+        known, self.rules = self.rules, list(rules)
+        if len(known) == len(self.rules) and all(map(operator.is_, known, self.rules)):
+            return
+        self._plan = _Plan.of(self.rules, self.n, self.observing)
+        self.laws.active[:] = self._plan.active
         there = self.laws.active.reshape(-1, self.n)
         new = (there & ~self.accounts.entered).sum(axis=1)
         self.accounts.contributed_human += new * self.config.pretraining_size
@@ -192,12 +261,6 @@ class Rounds:
 
     def _of_cut(self, cut: int) -> Rules:
         return self.rules[self.cuts[cut][0] // self.n]
-
-    def _rows(self, name: str) -> np.ndarray:
-        """Return a rule per provider as one number per row."""
-        if self.observing:
-            return np.concatenate([getattr(each, name) for each in self.rules])
-        return np.tile(getattr(self.rules[0], name), len(self.rules))
 
     def _each(self, task: Callable[[int], None]) -> None:
         """Do a task for every range of rows, in as many threads as there are to be."""
@@ -209,59 +272,51 @@ class Rounds:
         with_threads(self.threads, task, cuts)
 
     def _publish(self) -> None:
-        size = np.where(self.laws.active, self._rows("outputs_per_round"), 0)
-        at = np.cumsum(size) - size
-        published = Published(np.empty(int(size.sum()), dtype=np.int32), at, size)
+        plan = self._plan
+        published = Published(
+            np.empty(plan.published, dtype=np.int32), plan.published_at, plan.published_size
+        )
         self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
         self.published.append(published)
 
     def _mix(self) -> tuple[np.ndarray, Step]:
         """Gather all batches: how many items of each kind they hold, and what is to be learned."""
-        rows = len(self.laws.active)
-        batch = self._rows("batch_size")
-        at = np.cumsum(batch) - batch
-        outputs, weights = np.empty(int(batch.sum()), dtype=np.int32), np.empty(int(batch.sum()))
+        plan, rows = self._plan, len(self.laws.active)
         distinct = np.zeros(rows, dtype=np.int64)
         kinds = np.zeros((rows, 4), dtype=np.int64)
-        weight = self._weights()
-        fresh = self._rows("fresh_fraction")
         trouble = np.zeros((len(self.cuts), 4), dtype=np.int64)
+        readable = {rules.window: self._readable(rules.window) for rules in self.rules[: len(self._books)]}
 
         def gather(cut: int) -> None:
             first, last = self.cuts[cut]
             own, rules = slice(first, last), self._of_cut(cut)
-            window = [each for each, _ in zip(reversed(self.published), range(rules.window), strict=False)][
-                ::-1
-            ]
-            items = window[0].items if len(window) == 1 else np.concatenate([each.items for each in window])
-            ahead = np.cumsum([0, *(len(each.items) for each in window[:-1])])
-            places = np.stack([each.at + skip for each, skip in zip(window, ahead, strict=True)])
-            sizes = np.stack([each.size for each in window])
-            flags = np.zeros(2) if rules.flag is None else np.array(rules.flag[:2], dtype=np.float64)
-            replicate = first // self.n
-            people = self.accounts.human_counts[replicate]
             counting = self.observing and not rules.reused
             done = kernels.mix(
-                0, last - first, self.n, self.laws.active[own], fresh[own], batch[own], at[own],
-                *_reading(rules), *_people(rules), np.zeros(len(self.replicates), dtype=np.int64), items, places,
-                sizes, self.config.with_replacement, weight[own], flags, self.tallies[cut],
-                people if counting else np.zeros(0, dtype=np.int64), self.config.seed, self.replicates.start,
-                self.round, int(Decision.HUMAN), first, outputs, weights, distinct[own], kinds[own], trouble[cut],
+                0, last - first, self.n, self.laws.active[own], plan.fresh[own], plan.batch[own],
+                plan.batch_at[own], *_reading(rules), *_people(rules), plan.law, *readable[rules.window],
+                self.config.with_replacement, plan.weight[own], _flags(rules), self.tallies[cut],
+                self.accounts.human_counts[first // self.n] if counting else _NO_COUNTS, self.config.seed,
+                self.replicates.start, self.round, int(Decision.HUMAN), first, plan.outputs, plan.weights,
+                distinct[own], kinds[own], trouble[cut],
             )  # fmt: skip
             if not done:
                 raise InputError(shortage(*trouble[cut].tolist()))
 
         self._each(gather)
-        total = kinds[:, 0] * weight[:, 0]
+        total = kinds[:, 0] * plan.weight[:, 0]
         for kind in (1, 2, 3):
-            total = total + kinds[:, kind] * weight[:, kind]
-        return kinds, self._step(outputs, weights, at, distinct, total)
+            total = total + kinds[:, kind] * plan.weight[:, kind]
+        return kinds, self._step(plan.outputs, plan.weights, plan.batch_at, distinct, total)
 
-    def _weights(self) -> Floats:
-        """Return what items weigh, shape (rows, 4): human, synthetic, and the same two where flagged."""
-        factor = np.repeat([1.0 if each.flag is None else each.flag[2] for each in self.rules], self.n)
-        plain = np.column_stack([self._rows("human_weight"), self._rows("synthetic_weight")])
-        return np.column_stack([plain, plain * factor[:, None]])
+    def _readable(self, window: int) -> tuple[np.ndarray, Integers, Integers]:
+        """Return the items of the last rounds, and where each row's are and how many, shape (rounds, rows)."""
+        rounds = list(self.published)[-window:]
+        if len(rounds) == 1:
+            return rounds[0].items, rounds[0].at[None], rounds[0].size[None]
+        ahead = np.cumsum([0, *(len(each.items) for each in rounds[:-1])])
+        places = np.stack([each.at + skip for each, skip in zip(rounds, ahead, strict=True)])
+        sizes = np.stack([each.size for each in rounds])
+        return np.concatenate([each.items for each in rounds]), places, sizes
 
     def _step(
         self, outputs: np.ndarray, weights: Floats, at: Integers, distinct: Integers, total: Floats
@@ -513,21 +568,21 @@ def _active_items(published: Published, own: slice, active: np.ndarray) -> np.nd
     return np.concatenate(pieces)
 
 
-def _cuts(n: int, replicates: int, apart: bool) -> list[tuple[int, int]]:
-    """Return ranges of rows; with ``apart`` none holds rows of two replicates."""
+def _cuts(n: int, replicates: int, apart: bool, items: int) -> list[tuple[int, int]]:
+    """Return ranges of rows, as many as are worth a thread; with ``apart`` none holds rows of two replicates."""
+    pieces = min(_CUTS, n * replicates, 1 + items * replicates // _WORTH)
     if apart:
-        pieces = max(1, min(n, -(-_CUTS // replicates)))
+        pieces = min(n, -(-pieces // replicates))
         edges = [r * n + n * p // pieces for r in range(replicates) for p in range(pieces)]
-        return list(zip(edges, [*edges[1:], n * replicates], strict=True))
-    pieces = min(_CUTS, n * replicates)
-    edges = [n * replicates * p // pieces for p in range(pieces + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    else:
+        edges = [n * replicates * p // pieces for p in range(pieces)]
+    return list(pairwise([*edges, n * replicates]))
 
 
 def _spans(size: int) -> list[tuple[int, int]]:
     pieces = 8 if size >= _COLUMNS else 1
     edges = [size * p // pieces for p in range(pieces + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _once(make: Callable[[Any], Any], field: str) -> Callable[[Rules], Any]:

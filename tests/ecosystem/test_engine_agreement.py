@@ -173,7 +173,7 @@ def test_sharing_graphs(changes):
 RULES = [
     {"kind": "quota", "fraction": 0.4, "start": 3, "ramp": 4},
     {"kind": "quota", "fraction": 0.9, "providers": [1, 4], "end": 8},
-    {"kind": "fresh-fraction", "fixed": 0.7, "start": 3, "end": 9},
+    {"kind": "fresh-fraction", "fraction": 0.7, "start": 3, "end": 9},
     {"kind": "human-supply", "items": 200},
     {"kind": "declining-supply"},
     {"kind": "declining-supply", "exponent": 3.0, "start": 2},

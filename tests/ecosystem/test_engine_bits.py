@@ -82,6 +82,7 @@ def bits(scenario, replicates, threads):
 def test_threads_and_cuts_change_no_bit(changes, monkeypatch):
     scenario = Scenario(**BASE | changes)
     expected = bits(scenario, range(3), 1)
+    monkeypatch.setattr(rounds, "_WORTH", 1)
     for threads, cuts in ((2, 8), (4, 8), (1, 1), (2, 3), (4, 17), (3, 1000)):
         monkeypatch.setattr(rounds, "_CUTS", cuts)
         assert bits(scenario, range(3), threads) == expected, (threads, cuts)

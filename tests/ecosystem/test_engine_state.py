@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ecosystem import Scenario, Trajectory, run, running
 from ecosystem.engine import kernels
-from ecosystem.engine.kernels import FULL, KEYS, LEAST, STRIDE, L, W, Y
+from ecosystem.engine.kernels import FULL, KEYS, LEAST, STRIDE, D, L, W, Y
 from ecosystem.engine.laws import Published, Step
 from ecosystem.engine.rounds import Rounds
 from ecosystem.engine.sparse import SparseState
@@ -94,12 +94,13 @@ def check_row(state, shard, r):
         # Cumulative weights, with the untouched outputs before every entry.
         left = np.r_[low, outputs[:-1] + 1][:count]
         gaps = np.where(outputs > left, spread * (ends[outputs] - ends[left]), 0.0)
-        entries = np.stack([gaps, w], axis=1).ravel()
+        close(values[at + D : at + D + count], gaps)
+        entries = gaps + w
         groups = -(-count // 8)
         sums = 0.0
         for group in range(groups):
             span = slice(8 * group, min(8 * group + 8, count))
-            within = np.cumsum(entries[2 * span.start : 2 * span.stop])[1::2]
+            within = np.cumsum(entries[span])
             close(values[at + E + span.start : at + E + span.stop], within, scale=within[-1])
             close(values[at + G + group], within[-1])
             sums += within[-1]
