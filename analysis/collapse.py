@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis.statistics import Estimate, by_replicate, estimate
 from ecosystem import InputError, Trajectory, metrics
+from ecosystem.laws import SparseLaws
 from ecosystem.types import Floats
 
 TAIL = 0.1
@@ -113,19 +114,33 @@ def tail_kept(laws: Floats, human: Floats) -> Floats:
     ndarray, shape (...)
         0 where the tail is lost, 1 where it is as probable as among people; more is possible.
     """
+    tail = _rarest(human)
+    return laws[..., tail].sum(axis=-1) / human[tail].sum()
+
+
+def _rarest(human: Floats) -> np.ndarray:
+    """Return which outputs are the tail, a mask of shape (V,)."""
     rising = np.argsort(human, kind="stable")
     tail = rising[(np.cumsum(human[rising]) <= TAIL) & (human[rising] > 0)]
     if tail.size == 0:
         tail = rising[human[rising] > 0][:1]
-    return laws[..., tail].sum(axis=-1) / human[tail].sum()
+    return np.isin(np.arange(human.size), tail)
 
 
 def _tail(run: Trajectory) -> Estimate:
-    return estimate(tail_kept(run.final_active, run.human).mean(axis=1))
+    tail = _rarest(run.human)
+    return estimate(_share(run, tail) / run.human[tail].sum())
 
 
 def _unheard(run: Trajectory) -> Estimate:
-    return estimate(run.final_active[:, :, run.human == 0].sum(axis=2).mean(axis=1))
+    return estimate(_share(run, run.human == 0))
+
+
+def _share(run: Trajectory, outputs: np.ndarray) -> Floats:
+    """Return the probability of a set of outputs (a mask) in the mean law of every replicate."""
+    laws = run.final_active
+    mass = laws.mass(outputs) if isinstance(laws, SparseLaws) else laws[:, :, outputs].sum(axis=2)
+    return mass.mean(axis=1)
 
 
 DEFINITIONS = (

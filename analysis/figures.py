@@ -14,11 +14,15 @@ from matplotlib.ticker import FuncFormatter, LogFormatter
 from analysis import theory
 from analysis.statistics import by_replicate
 from ecosystem import Ecosystem, Trajectory, metrics
+from ecosystem.laws import SparseLaws
 from ecosystem.scenario import write_atomically
+from ecosystem.types import Floats
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito (2008)
 HUMAN = "#222222"
 
+_NUMBERS = 2**27
+"""Most probabilities of final laws in one panel."""
 
 THEORY_LIMIT = 10**9
 """Largest providers × outputs × rounds for which a figure carries the mean field (a minute or less)."""
@@ -80,7 +84,7 @@ def mean_field_of(run: Trajectory) -> pd.DataFrame | None:
     There is none with a training error, and none is computed where it would take long.
     """
     scenario = run.scenario
-    if scenario.training_error > 0 or run.final[0].size * scenario.rounds > THEORY_LIMIT:
+    if scenario.training_error > 0 or np.prod(run.final.shape[1:]) * scenario.rounds > THEORY_LIMIT:
         return None
     start = Ecosystem(scenario).distributions if scenario.initial == "sampled" else None
     return theory.mean_field(scenario, initial=start)
@@ -157,7 +161,7 @@ def _rank_panel(axes: Axes, runs: Mapping[str, Trajectory]) -> None:
     human = np.sort(next(iter(runs.values())).human)[::-1]
     rank = np.arange(1, human.size + 1)
     for (label, run), colour in zip(runs.items(), COLOURS * len(runs), strict=False):
-        laws = np.sort(run.final_active.reshape(-1, rank.size), axis=1)[:, ::-1]
+        laws = np.sort(_laws(run), axis=1)[:, ::-1]
         low, middle, high = np.quantile(laws, [0.05, 0.5, 0.95], axis=0)
         axes.plot(rank, np.where(middle > 0, middle, np.nan), color=colour, linewidth=2, label=label)
         axes.fill_between(rank, np.where(low > 0, low, np.nan), high, color=colour, alpha=0.25, linewidth=0)
@@ -167,6 +171,16 @@ def _rank_panel(axes: Axes, runs: Mapping[str, Trajectory]) -> None:
     axes.set_xlabel("rank of the output in its model (1 = most probable)")
     axes.set_ylabel("probability after the last round")
     axes.set_title("What is left of the tail?", loc="left")
+
+
+def _laws(run: Trajectory) -> Floats:
+    """Return the laws of all models; of some of them, evenly spaced, where all would not fit."""
+    final = run.final_active
+    if not isinstance(final, SparseLaws):
+        return final.reshape(-1, final.shape[2])
+    replicates, n, size = final.shape
+    every = -(-replicates * n * size // _NUMBERS)
+    return np.stack([final.law(*divmod(row, n)) for row in range(0, replicates * n, every)])
 
 
 def _title(runs: Mapping[str, Trajectory]) -> str:

@@ -87,6 +87,13 @@ class SparseLaws:
         """Return the first so many replicates."""
         return SparseLaws(self.start, self.scale[:replicates], self.touched[:replicates])
 
+    def of(self, providers: np.ndarray) -> "SparseLaws":
+        """Return some providers (a mask of shape (N,))."""
+        start = self.start[providers] if len(self.start) > 1 else self.start
+        which = np.flatnonzero(providers)
+        touched = [sparse.csr_array(matrix[which]) for matrix in self.touched]
+        return SparseLaws(start, self.scale[:, providers], touched)
+
     def save(self, path: Path) -> None:
         """Write it as an .npz file."""
         arrays = {"start": self.start, "scale": self.scale}

@@ -61,10 +61,11 @@ class Trajectory:
         return self.provenance["complete"]
 
     @property
-    def final_active(self) -> Floats:
+    def final_active(self) -> Floats | SparseLaws:
         """``final`` of the providers that took part in the last round, (replicates, active, V)."""
         last = max(self.provenance["rounds_done"])
-        return self.final[:, active_in(self.scenario.interventions, last, self.final.shape[1])]
+        active = active_in(self.scenario.interventions, last, self.final.shape[1])
+        return self.final.of(active) if isinstance(self.final, SparseLaws) else self.final[:, active]
 
     def __eq__(self, other: object) -> bool:
         return (

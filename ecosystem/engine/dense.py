@@ -26,7 +26,6 @@ class DenseState(Laws):
         self.scenario = scenario
         size = scenario.source.law.size
         self.theta = np.empty((self.rows, size))
-        self.before = self.theta
         if isinstance(scenario.initial, str) and scenario.initial == "sampled":
             tally = np.zeros(size, dtype=np.int32)
             for first, last in cuts:
@@ -35,6 +34,7 @@ class DenseState(Laws):
         else:
             laws = self.start_laws(scenario)
             self.theta[:] = np.tile(np.broadcast_to(laws, (self.n, size)), (len(replicates), 1))
+        self.before = self.theta.copy()
         self.set_temperature(scenario.per_provider("temperature"))
 
     def set_temperature(self, temperature: Floats) -> None:
@@ -72,8 +72,6 @@ class DenseState(Laws):
         """Move the rows of a cut towards their batches."""
         first, last = self.cuts[cut]
         if measuring:
-            if self.before is self.theta:
-                self.before = self.theta.copy()
             self.before[first:last] = self.theta[first:last]
         own = slice(first, last)
         learning = step.distinct[own] > 0
@@ -106,3 +104,4 @@ class DenseState(Laws):
         own = slice(*self.cuts[cut])
         of_laws = metrics.of_laws(self.theta[own], self.before[own], self.scenario.source.law, mass_k)
         out[own] = np.column_stack([of_laws[name] for name in METRICS])
+        out[own][~self.active[own]] = np.nan

@@ -40,9 +40,9 @@ def close(values, expected, bias=0.0):
     assert values.mean() == pytest.approx(expected, abs=K * values.std(ddof=1) / len(values) ** 0.5 + bias)
 
 
-def ecosystem(*rules, n=40, **settings):
+def ecosystem(engine, *rules, n=40, **settings):
     defaults = {"n_providers": n, "sharing": "isolated", "rounds": 20, "record_every": 1000, "seed": 11}
-    return Ecosystem(Scenario(**defaults | settings, interventions=rules))
+    return Ecosystem(Scenario(**defaults | settings, interventions=rules), engine=engine)
 
 
 def finished(eco):
@@ -59,7 +59,7 @@ EFFECTIVE = FRESH * (1 - FPR) / PASSED
 """0.53; without the false positives 0.56, with flags the wrong way round 0.05."""
 
 
-def test_refilling_flagged_slots_is_the_effective_fresh_fraction():
+def test_refilling_flagged_slots_is_the_effective_fresh_fraction(engine):
     # The detector played out slot by slot: what the formula stands for.
     random = np.random.default_rng(5)
     n, human, checks, left = 60_000, 0, 0, 60_000
@@ -72,7 +72,7 @@ def test_refilling_flagged_slots_is_the_effective_fresh_fraction():
     share_close(human, n, EFFECTIVE)
     assert checks / n == pytest.approx(1 / PASSED, abs=K * ((1 - PASSED) / PASSED**2 / n) ** 0.5)
     # And the engine, with the same rates.
-    eco = finished(ecosystem(Detector(true_positive=TPR, false_positive=FPR), fresh_fraction=FRESH))
+    eco = finished(ecosystem(engine, Detector(true_positive=TPR, false_positive=FPR), fresh_fraction=FRESH))
     share_close(eco.ledger.human_items, 40 * 20 * 100, EFFECTIVE)
     assert eco.ledger.detector_calls / (40 * 20 * 100) == pytest.approx(1 / PASSED)
 
@@ -86,9 +86,9 @@ def test_a_detector_that_cannot_tell_changes_no_bit_of_the_fresh_fraction(rate, 
     np.testing.assert_allclose(after.detector_calls_per_item, 1 / (1 - rate))
 
 
-def test_a_second_detector_works_on_what_the_first_has_passed():
+def test_a_second_detector_works_on_what_the_first_has_passed(engine):
     rules = [Detector(true_positive=TPR, false_positive=FPR), Detector(true_positive=0.5)]
-    eco = ecosystem(*rules, fresh_fraction=FRESH)
+    eco = ecosystem(engine, *rules, fresh_fraction=FRESH)
     eco.step()
     human, synthetic = FRESH * (1 - FPR), (1 - FRESH) * (1 - TPR) * (1 - 0.5)
     assert eco.rules.fresh_fraction[0] == pytest.approx(human / (human + synthetic))
@@ -97,10 +97,11 @@ def test_a_second_detector_works_on_what_the_first_has_passed():
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
-def test_down_weighted_items_count_for_less(weight):
+def test_down_weighted_items_count_for_less(engine, weight):
     # Humans only write output 0, models only output 1: Θ_0 after one round of "replace" is the human share
     # of the weight. With weight 0 it is the share of a detector that drops, in expectation exactly.
     eco = ecosystem(
+        engine,
         Detector(true_positive=TPR, false_positive=FPR, mode="down-weight", weight=weight),
         n=200,
         human=[1.0, 0.0],
@@ -118,9 +119,11 @@ def test_down_weighted_items_count_for_less(weight):
     assert eco.ledger.detector_calls == 200 * 1000
 
 
-def test_a_detector_can_tell_no_more_than_models_differ_from_people():
+def test_a_detector_can_tell_no_more_than_models_differ_from_people(engine):
     rule = Detector(true_positive=0.9, false_positive=0.05, limited=True)
-    eco = ecosystem(rule, n_outputs=8, temperature=0.3, fresh_fraction=0.1, initial="sampled", rounds=40)
+    eco = ecosystem(
+        engine, rule, n_outputs=8, temperature=0.3, fresh_fraction=0.1, initial="sampled", rounds=40
+    )
     eco.step()
     bounds = []
     while eco.running:
@@ -131,7 +134,7 @@ def test_a_detector_can_tell_no_more_than_models_differ_from_people():
         assert eco.rules.fresh_fraction == pytest.approx(0.1 * 0.95 / passed)
         bounds.append(rate)
     assert bounds[0] < 0.3 < 0.4 < bounds[-1]  # collapse gives the models away
-    perfect = ecosystem(rule, initial="human", fresh_fraction=0.1)
+    perfect = ecosystem(engine, rule, initial="human", fresh_fraction=0.1)
     perfect.step()
     assert perfect.rules.fresh_fraction == pytest.approx(0.1)
 
@@ -140,8 +143,9 @@ def test_a_detector_can_tell_no_more_than_models_differ_from_people():
 
 
 def test_a_stock_of_human_data_runs_dry_and_is_reused():
+    # By the agents: the compiled engine keeps no human items once nothing depends on them.
     settings = {"n": 4, "n_outputs": 30, "fresh_fraction": 1.0, "corpus_rounds": 100, "rounds": 60}
-    eco = ecosystem(HumanSupply(items=1000), **settings, batch_size=70)
+    eco = ecosystem("agents", HumanSupply(items=1000), **settings, batch_size=70)
     used = np.zeros(30, dtype=int)
     later = np.zeros(30, dtype=int)
     while eco.running:
@@ -161,13 +165,15 @@ def test_a_stock_of_human_data_runs_dry_and_is_reused():
     chi = ((later - n * law) ** 2 / (n * law)).sum()
     assert chi < 29 + K * (2 * 29) ** 0.5 < ((later - n * eco.human) ** 2 / (n * eco.human)).sum()
     assert eco.ledger.human_items == 60 * 280
-    late = finished(ecosystem(HumanSupply(items=1, start=5), **settings, batch_size=70))
+    late = finished(ecosystem("agents", HumanSupply(items=1, start=5), **settings, batch_size=70))
     assert late.ledger.human_counts.sum() == 4 * 280
 
 
 @pytest.mark.parametrize("exponent", [1.0, 3.0])
-def test_supply_declines_with_the_human_share_of_the_corpus(exponent):
-    eco = ecosystem(DecliningSupply(exponent=exponent), fresh_fraction=0.5, pretraining_size=400, rounds=30)
+def test_supply_declines_with_the_human_share_of_the_corpus(engine, exponent):
+    eco = ecosystem(
+        engine, DecliningSupply(exponent=exponent), fresh_fraction=0.5, pretraining_size=400, rounds=30
+    )
     human, synthetic, expected, variance = 40 * 400, 0, 0.0, 0.0
     while eco.running:
         share = 0.5 * (human / (human + synthetic)) ** exponent
@@ -182,7 +188,7 @@ def test_supply_declines_with_the_human_share_of_the_corpus(exponent):
     assert share < 0.2
 
 
-def test_people_who_only_echo_are_one_more_generation_of_copies():
+def test_people_who_only_echo_are_one_more_generation_of_copies(engine):
     # λ = 1 and share = 1: a provider trains on n draws, with replacement, from what it published a round
     # ago, n draws from its Θ of two rounds ago. E[1 − ΣΘ²] falls by (1 − 1/n)² in two rounds; were the
     # echo of the same round, by (1 − 1/n)² in one.
@@ -201,12 +207,15 @@ def test_people_who_only_echo_are_one_more_generation_of_copies():
             record_every=1000,
             interventions=[Drift(share=1.0)],
         )
-        ends.append(1 - (finished(Ecosystem(scenario, replicate=replicate)).distributions[0] ** 2).sum())
+        ends.append(
+            1
+            - (finished(Ecosystem(scenario, replicate=replicate, engine=engine)).distributions[0] ** 2).sum()
+        )
     close(ends, 0.8 * (1 - 1 / n) ** 4)
 
 
-def test_the_human_law_drifts_towards_what_was_published():
-    eco = ecosystem(Drift(share=0.4, ramp=3), n=5, n_outputs=20, temperature=0.4)
+def test_the_human_law_drifts_towards_what_was_published(engine):
+    eco = ecosystem(engine, Drift(share=0.4, ramp=3), n=5, n_outputs=20, temperature=0.4)
     for strength in (0.25, 0.5, 0.75, 1.0, 1.0):
         last = [eco.corpus.published(i, eco.round) for i in range(5)]
         echo = np.bincount(np.concatenate(last), minlength=20) / 500 if eco.round else eco.human
@@ -254,8 +263,9 @@ SCORE = [0.5, 2.0, 2.0, -1.0, 1.0]
 
 
 @pytest.mark.parametrize(("k", "error"), [(2, 0.0), (3, 0.25), (7, 0.0)])
-def test_what_is_published_is_the_best_of_k(k, error):
+def test_what_is_published_is_the_best_of_k(engine, k, error):
     eco = ecosystem(
+        engine,
         Curation(best_of=k, verifier_error=error, score=SCORE),
         n=20,
         n_outputs=5,
@@ -270,19 +280,19 @@ def test_what_is_published_is_the_best_of_k(k, error):
     assert eco.ledger.curated_items == 20 * 2000 * k
 
 
-def test_of_very_many_candidates_only_the_best_outputs_are_published():
-    eco = ecosystem(Curation(best_of=400, score=SCORE), n=2, n_outputs=5, temperature=1.0)
+def test_of_very_many_candidates_only_the_best_outputs_are_published(engine):
+    eco = ecosystem(engine, Curation(best_of=400, score=SCORE), n=2, n_outputs=5, temperature=1.0)
     finished(eco)
     assert set(np.concatenate([eco.corpus.published(i, eco.round) for i in range(2)])) == {1, 2}
-    human = ecosystem(Curation(best_of=400), n=2, n_outputs=5, temperature=1.0)
+    human = ecosystem(engine, Curation(best_of=400), n=2, n_outputs=5, temperature=1.0)
     human.step()
     assert set(human.corpus.published(0, 1)) == {0}
 
 
-def test_candidates_keep_their_luck():
+def test_candidates_keep_their_luck(engine):
     # Slot by slot, with the uniforms as `Decision` numbers them; output v when u falls into [v, v + 1)/10.
     n, k, score = 50, 4, np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3], dtype=float)
-    eco = ecosystem(Curation(best_of=k, verifier_error=0.3, score=score), n=1, human=[0.1] * 10,
+    eco = ecosystem(engine, Curation(best_of=k, verifier_error=0.3, score=score), n=1, human=[0.1] * 10,
                     temperature=1.0, outputs_per_round=n, batch_size=n)  # fmt: skip
     eco.step()
     first, more, errs = (
@@ -329,7 +339,7 @@ def test_the_golden_ratio_and_the_edges():
         assert [w[0] for w in optimal_weights(np.array([fresh]))] == [1, 1]
 
 
-def test_weighted_runs_have_the_variance_of_the_theory():
+def test_weighted_runs_have_the_variance_of_the_theory(engine):
     # 300 copies of 80 outputs: the relative error of Σ (Θ − h)² is (2 / (79 · 300))^½ = 0.9%. The optimum has
     # 7% less than equal weights. The random number of human items adds a relative order 1/m = 0.25%.
     m, fresh, h = 400, 0.5, np.full(80, 1 / 80)
@@ -339,6 +349,7 @@ def test_weighted_runs_have_the_variance_of_the_theory():
         rules = [Weighting(optimal=True)] if share == golden(1.0) else rules
         eco = finished(
             ecosystem(
+                engine,
                 *rules,
                 n=300,
                 human=h,
@@ -370,8 +381,10 @@ def test_weights_of_a_batch():
     np.testing.assert_allclose(weighted.shares, weights / weights.sum())
 
 
-def test_models_are_trained_on_the_weight_of_their_items():
-    eco = ecosystem(Weighting(human_weight=3.0, synthetic_weight=0.5), n=3, fresh_fraction=0.3, rounds=4)
+def test_models_are_trained_on_the_weight_of_their_items(engine):
+    eco = ecosystem(
+        engine, Weighting(human_weight=3.0, synthetic_weight=0.5), n=3, fresh_fraction=0.3, rounds=4
+    )
     expected = np.full(3, 1000.0)
     theta = eco.distributions
     while eco.running:
@@ -389,8 +402,10 @@ def test_models_are_trained_on_the_weight_of_their_items():
 
 
 @pytest.mark.parametrize("schedule", ["replace", "accumulate"])
-def test_items_of_no_weight_teach_nothing(schedule):
-    eco = ecosystem(Weighting(synthetic_weight=0.0), fresh_fraction=0.0, schedule=schedule, n_outputs=6)
+def test_items_of_no_weight_teach_nothing(engine, schedule):
+    eco = ecosystem(
+        engine, Weighting(synthetic_weight=0.0), fresh_fraction=0.0, schedule=schedule, n_outputs=6
+    )
     start = eco.distributions
     eco.step()
     np.testing.assert_array_equal(eco.distributions, start)
@@ -400,9 +415,9 @@ def test_items_of_no_weight_teach_nothing(schedule):
 # --- retention -----------------------------------------------------------------------------------
 
 
-def test_a_schedule_is_switched_at_its_date():
+def test_a_schedule_is_switched_at_its_date(engine):
     rule = Retention(schedule="replace", start=3, end=5)
-    eco = ecosystem(rule, n=2, n_outputs=7, fresh_fraction=0.5, rounds=7)
+    eco = ecosystem(engine, rule, n=2, n_outputs=7, fresh_fraction=0.5, rounds=7)
     for round in range(1, 8):
         before = eco.distributions
         eco.step()
@@ -412,9 +427,9 @@ def test_a_schedule_is_switched_at_its_date():
         assert eco.providers[0].trained_items == 1000 + 100 * round
 
 
-def test_a_window_of_two_rounds_with_all_they_hold():
+def test_a_window_of_two_rounds_with_all_they_hold(engine):
     # Batches of 2 B: with a window of 2 nothing is left to chance, both rounds are read whole.
-    eco = ecosystem(Retention(window=2), n=3, n_outputs=9, fresh_fraction=0.0, schedule="replace",
+    eco = ecosystem(engine, Retention(window=2), n=3, n_outputs=9, fresh_fraction=0.0, schedule="replace",
                     outputs_per_round=50, batch_size=[50, 50, 50], rounds=6)  # fmt: skip
     eco.step()
     for provider in eco.providers:
@@ -429,9 +444,11 @@ def test_a_window_of_two_rounds_with_all_they_hold():
 
 
 def test_every_item_of_the_window_is_as_likely_to_be_read():
+    # By the agents: it teaches them by hand.
     # Round 1 publishes only output 0 (T = 0), later rounds only output 1. Of a batch, output 0 is a half in
     # round 2, a third in round 3 (window of 3 rounds), and nothing in round 4.
     eco = ecosystem(
+        "agents",
         Retention(window=3),
         n=300,
         human=[0.6, 0.3, 0.1],
@@ -454,11 +471,11 @@ def test_every_item_of_the_window_is_as_likely_to_be_read():
 # --- a quota is what prevents collapse -----------------------------------------------------------
 
 
-def test_a_quota_above_the_threshold_keeps_diversity_and_one_below_does_not():
+def test_a_quota_above_the_threshold_keeps_diversity_and_one_below_does_not(engine):
     # Uniform human data, T = 0.6: the uniform state is stable from λ = 0.4 on.
     kept = []
     for fraction in (0.3, 0.5):
-        eco = ecosystem(Quota(fraction=fraction), n=6, human="uniform", n_outputs=10, temperature=0.6,
+        eco = ecosystem(engine, Quota(fraction=fraction), n=6, human="uniform", n_outputs=10, temperature=0.6,
                         fresh_fraction=0.0, schedule="forget:0.3", outputs_per_round=3000, batch_size=3000,
                         rounds=250)  # fmt: skip
         kept.append(1 / (finished(eco).distributions ** 2).sum(axis=1))

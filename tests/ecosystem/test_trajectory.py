@@ -176,8 +176,7 @@ class After:
 
 @pytest.mark.parametrize(
     ("engine", "rounds"),
-    [("agents", 1), ("agents", 5), ("agents", 6), ("agents", 7), ("agents", 15), ("agents", 17)]
-    + [("compiled", 1), ("compiled", 5)],
+    [*(("agents", rounds) for rounds in (1, 5, 6, 7, 15, 17)), ("compiled", 1), ("compiled", 5)],
 )
 def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path, monkeypatch, engine, rounds):
     undisturbed = run(SMALL, replicates=3, engine=engine)

@@ -40,14 +40,14 @@ def scenario(**changes):
 # --- the simulation -------------------------------------------------------------------------------
 
 
-def copies(one, number):
+def copies(engine, one, number):
     """Many independent copies of a population as the components of one graph: cheap replicates."""
     many = one.replace(
         sharing=nx.disjoint_union_all([one.graph] * number),
         **{name: tuple(one.per_provider(name)) * number for name in ("temperature", "fresh_fraction")},
         initial=one.initial if isinstance(one.initial, str) else np.tile(one.initial, (number, 1)),
     )
-    eco = Ecosystem(many)
+    eco = Ecosystem(many, engine=engine)
     states = [eco.distributions]
     while eco.running:
         eco.step()
@@ -63,10 +63,10 @@ def surprises(many, states):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_round_is_expected_to_do_what_the_mean_field_does(schedule):
+def test_a_round_is_expected_to_do_what_the_mean_field_does(engine, schedule):
     # At any number of items and temperature, E[Θ(k) | Θ(k−1)] is one step of the recursion.
     one = scenario(schedule=schedule, outputs_per_round=12, batch_size=12, pretraining_size=20, seed=5)
-    many, states = copies(one, 500)
+    many, states = copies(engine, one, 500)
     surprise = surprises(many, states).reshape(one.rounds, 500, 3, 4)
     mean, error = surprise.mean(axis=1), surprise.std(axis=1, ddof=1) / 500**0.5
     # 48 numbers: by chance one beyond 4.5 standard errors in 3,000 such tests.
@@ -75,12 +75,12 @@ def test_a_round_is_expected_to_do_what_the_mean_field_does(schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_at_temperature_one_it_is_the_exact_expectation(schedule):
+def test_at_temperature_one_it_is_the_exact_expectation(engine, schedule):
     one = scenario(
         temperature=1.0, schedule=schedule, outputs_per_round=6, batch_size=6, pretraining_size=10, seed=3,
         initial=[[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1], [0.0, 0.0, 0.5, 0.5]],
     )  # fmt: skip
-    _, states = copies(one, 500)
+    _, states = copies(engine, one, 500)
     states = states.reshape(one.rounds + 1, 500, 3, 4)
     error = states.std(axis=1, ddof=1) / 500**0.5
     away = np.abs(states.mean(axis=1) - mean_field_distributions(one))
@@ -96,7 +96,7 @@ def slope(items, size, error):
 
 
 @pytest.mark.parametrize("schedule", ["accumulate", "forget:0.5", "replace"])
-def test_order_of_convergence(schedule):
+def test_order_of_convergence(engine, schedule):
     """A run is B^(-1/2) away, the mean over runs 1/B: slopes -1/2 and -1, measured with their errors.
 
     The bias hides in noise √B times larger. What the noise contributes to first order, propagated by the
@@ -110,7 +110,7 @@ def test_order_of_convergence(schedule):
         one = scenario(
             schedule=schedule, outputs_per_round=b, batch_size=b, pretraining_size=2 * b, rounds=3, seed=b
         )
-        many, states = copies(one, number)
+        many, states = copies(engine, one, number)
         expected = np.tile(mean_field_distributions(one), (1, number, 1))
         linear = np.zeros_like(expected[0])
         for k, surprise in enumerate(surprises(many, states)):
@@ -134,10 +134,10 @@ def test_order_of_convergence(schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_table_is_a_run_table(schedule):
+def test_the_table_is_a_run_table(engine, schedule):
     s = scenario(schedule=schedule, rounds=7, record_every=3, mass_k=2, outputs_per_round=40_000,
                  batch_size=40_000, pretraining_size=80_000)  # fmt: skip
-    simulated, theory = run(s).table, mean_field(s)
+    simulated, theory = run(s, engine=engine).table, mean_field(s)
     assert list(theory.columns) == list(simulated.columns)
     assert (theory.dtypes == simulated.dtypes).all()
     keys = ["replicate", "round", "provider"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.theory import moments
-from ecosystem import Scenario
+from ecosystem import Scenario, run
 from ecosystem.errors import InputError
 from ecosystem.mixing import Mixing
 from ecosystem.model import Ecosystem
@@ -164,14 +164,22 @@ def random_scenario(number):
     )  # fmt: skip
 
 
-def worst_disagreement(scenario, expected, replicates):
-    """Largest |simulated mean − expected| in standard errors, over all pairs, in the last round."""
-    sums = squares = 0.0
+def ends(engine, scenario, replicates):
+    """Yield Θ after the last round of every replicate, shape (N, V)."""
+    if engine == "compiled":
+        yield from run(scenario, replicates, engine=engine).final
+        return
     for replicate in range(replicates):
         eco = Ecosystem(scenario, replicate=replicate)
         while eco.running:
             eco.step()
-        laws = eco.distributions
+        yield eco.distributions
+
+
+def worst_disagreement(engine, scenario, expected, replicates):
+    """Largest |simulated mean − expected| in standard errors, over all pairs, in the last round."""
+    sums = squares = 0.0
+    for laws in ends(engine, scenario, replicates):
         sums += laws @ laws.T
         squares += (laws @ laws.T) ** 2
     mean = sums / replicates
@@ -180,10 +188,10 @@ def worst_disagreement(scenario, expected, replicates):
 
 
 @pytest.mark.parametrize("number", range(14))
-def test_simulated_second_moments(number):
+def test_simulated_second_moments(engine, number):
     # About 10 pairs a scenario, 14 scenarios: a right rule exceeds 4 standard errors once in 100 suites.
     scenario = random_scenario(number)
-    assert worst_disagreement(scenario, moments.second_moments(scenario), REPLICATES) < 4
+    assert worst_disagreement(engine, scenario, moments.second_moments(scenario), REPLICATES) < 4
 
 
 PLAIN = Scenario(
@@ -193,11 +201,11 @@ PLAIN = Scenario(
 
 
 @pytest.mark.parametrize("wrong", [{"with_replacement": True}, {"self_weight": 0.0}])
-def test_a_wrong_mixing_rule_is_caught(wrong):
+def test_a_wrong_mixing_rule_is_caught(engine, wrong):
     """The same comparison, with as many replicates, rejects a simulator that mixes by another rule."""
     expected = moments.second_moments(PLAIN)
-    assert worst_disagreement(PLAIN, expected, REPLICATES) < 4
-    assert worst_disagreement(PLAIN.replace(**wrong), expected, REPLICATES) > 8
+    assert worst_disagreement(engine, PLAIN, expected, REPLICATES) < 4
+    assert worst_disagreement(engine, PLAIN.replace(**wrong), expected, REPLICATES) > 8
 
 
 def test_a_broken_draw_without_replacement_is_caught(monkeypatch):
@@ -205,7 +213,7 @@ def test_a_broken_draw_without_replacement_is_caught(monkeypatch):
         return published[(uniforms * len(published)).astype(np.int64)]
 
     monkeypatch.setattr(Mixing, "_read", sloppy)
-    assert worst_disagreement(PLAIN, moments.second_moments(PLAIN), REPLICATES) > 8
+    assert worst_disagreement("agents", PLAIN, moments.second_moments(PLAIN), REPLICATES) > 8
 
 
 # --- closed forms ---------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ecosystem.interventions import (
     Drift,
     Entry,
     Exit,
+    FreshFraction,
     HumanSupply,
     Quota,
     Retention,
@@ -41,6 +42,7 @@ BASE = Scenario(
 )
 RULES = {
     "quota": [Quota(fraction=0.6, start=2)],
+    "fresh-fraction": [FreshFraction(fraction=0.6, start=2, end=5)],
     "human-supply": [HumanSupply(items=5 * ITEMS, start=2)],
     "declining-supply": [DecliningSupply(exponent=2.0)],
     "drift": [Drift(share=0.8)],
@@ -77,12 +79,12 @@ def test_every_kind_is_held_to_a_run():
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_runs_of_many_items_follow_the_mean_field(name):
+def test_runs_of_many_items_follow_the_mean_field(engine, name):
     # Eight runs; the bias of their mean is of order 1/items. The rules move entries by 0.02 or more, four
     # standard errors are 0.002 to 0.016.
     scenario = BASE.replace(interventions=RULES[name])
     field = mean_field_distributions(scenario)[-1]
-    ends = run(scenario, replicates=8).final
+    ends = run(scenario, replicates=8, engine=engine).final
     error = ends.std(axis=0, ddof=1).max() / 8**0.5
     assert error < 0.005
     assert np.abs(ends.mean(axis=0) - field).max() < 4 * error + 20 / ITEMS
@@ -100,9 +102,9 @@ def test_no_rule_and_a_rule_that_asks_for_nothing_have_the_same_field():
         np.testing.assert_allclose(mean_field(same), mean_field(plain), rtol=1e-9, atol=1e-12)
 
 
-def test_the_table_has_the_rows_of_a_run():
+def test_the_table_has_the_rows_of_a_run(engine):
     scenario = BASE.replace(interventions=RULES["entry"] + RULES["exit"], record_every=2)
-    field, table = mean_field(scenario), run(scenario).table
+    field, table = mean_field(scenario), run(scenario, engine=engine).table
     columns = ["replicate", "round", "provider"]
     assert field[columns].equals(table[columns])
     assert np.abs(field["entropy"] - table["entropy"]).max() < 0.05

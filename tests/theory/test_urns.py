@@ -25,13 +25,13 @@ def urn(weights, exponent, steps, replicates, seed):
     return w
 
 
-def many_alone(n, **settings):
+def many_alone(engine, n, **settings):
     """An ecosystem of n isolated providers: n independent runs of one model."""
     rounds = settings["rounds"]
     scenario = Scenario(
         sharing="isolated", n_providers=n, fresh_fraction=0.0, record_every=rounds, **settings
     )
-    return Ecosystem(scenario)
+    return Ecosystem(scenario, engine=engine)
 
 
 def standard_errors(samples, expected):
@@ -235,10 +235,17 @@ def test_simulated_takeover(weights, temperature, steps):
     assert abs(won[0] - other[0]) > 8 * error[0]
 
 
-def test_takeover_in_the_ecosystem():
+def test_takeover_in_the_ecosystem(engine):
     start = np.array([0.5, 0.375, 0.125])
     eco = many_alone(
-        300, temperature=0.5, human=start, pretraining_size=8, outputs_per_round=1, batch_size=1, rounds=100
+        engine,
+        300,
+        temperature=0.5,
+        human=start,
+        pretraining_size=8,
+        outputs_per_round=1,
+        batch_size=1,
+        rounds=100,
     )
     while eco.running:
         eco.step()
@@ -305,11 +312,11 @@ def test_diffusion_with_its_correction(weights, n):
         assert found == pytest.approx(drift.fixation_time(p, n), abs=0.5 / n + 0.002)
 
 
-def test_simulated_fixation_and_survival():
+def test_simulated_fixation_and_survival(engine):
     """400 isolated providers, each resampling 8 items of 5 outputs until one is left."""
     start, n, replicates = np.array([0.3, 0.3, 0.2, 0.15, 0.05]), 8, 400
     rounds = 60
-    eco = many_alone(
+    eco = many_alone(engine,
         replicates, temperature=1.0, human=start, outputs_per_round=n, batch_size=n, schedule="replace",
         rounds=rounds,
     )  # fmt: skip

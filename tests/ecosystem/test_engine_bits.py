@@ -1,0 +1,247 @@
+"""The same bits: of numpy's generators, on any number of threads, cut in any way, killed and gone on with."""
+
+import os
+import pickle
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ecosystem import Scenario, lots, run
+from ecosystem.engine import kernels, rounds
+from ecosystem.engine.rounds import Rounds
+from ecosystem.lots import run_lots
+from ecosystem.randomness import Decision, Streams
+
+BASE = {"n_providers": 5, "n_outputs": 90, "rounds": 6, "seed": 3, "outputs_per_round": 40, "batch_size": 40}
+
+# --- streams ----------------------------------------------------------------------------------------------
+
+WORD = st.integers(0, 2**63 - 1)
+
+
+@given(WORD, st.integers(0, 2**63), st.sampled_from(Decision), WORD, WORD, st.integers(0, 67))
+@example(0, 0, Decision.SHARING, 0, 0, 67)
+@example(2**63 - 1, 2**63, Decision.CUT, 2**63 - 1, 2**63 - 1, 66)
+def test_the_kernels_uniforms_are_numpys(seed, replicate, decision, provider, round, n):
+    expected = Streams(seed, replicate).uniforms(n, decision, round=round, provider=provider)
+    address = (seed, np.uint64(replicate), int(decision), provider, round)
+    out = np.full(n + 1, -1.0)
+    kernels.uniforms(out, n, *address)
+    np.testing.assert_array_equal(out[:n], expected)
+    assert out[n] == -1
+    one = np.array([_one_uniform(s, *address) for s in range(n)])
+    np.testing.assert_array_equal(one, expected)
+
+
+@kernels.njit(cache=False)
+def _one_uniform(s, seed, replicate, decision, provider, round):
+    return kernels._one_uniform(s, seed, replicate, decision, provider, round)
+
+
+def test_the_kernels_uniforms_are_those_of_a_replicate_far_out():
+    scenario = Scenario(**BASE, schedule="replace")
+    far = Rounds(scenario, range(2**40, 2**40 + 2))
+    far.step()
+    near = Rounds(scenario, range(2))
+    near.step()
+    assert (far.published[-1].items != near.published[-1].items).mean() > 0.5
+
+
+# --- threads, cuts, lots and processes --------------------------------------------------------------------
+
+KINDS = [
+    {},
+    {"initial": "sampled", "schedule": "forget:0.3", "temperature": 1.2},
+    {"top_k": 20},
+    {"n_providers": 40, "n_outputs": 40_000, "rounds": 3},  # mean laws are summed in pieces
+    {"interventions": [{"kind": "drift", "share": 0.3}, {"kind": "entry", "providers": [1], "start": 3}]},
+    {"interventions": [{"kind": "exit", "providers": [0], "start": 2}], "record_every": 3},
+    {"n_providers": 1},
+]
+
+
+def bits(scenario, replicates, threads):
+    """Everything that comes out of every round, as bytes."""
+    held = Rounds(scenario, replicates, threads)
+    out = [held.measured[0].tobytes(), held.measured[1].tobytes()]
+    for _ in range(scenario.rounds):
+        held.step()
+        out += [held.published[-1].items.tobytes(), held.trained.tobytes(), held.distributions.tobytes()]
+        out += [each.tobytes() for each in held.measured]
+    return out
+
+
+@pytest.mark.parametrize("changes", KINDS, ids=str)
+def test_threads_and_cuts_change_no_bit(changes, monkeypatch):
+    scenario = Scenario(**BASE | changes)
+    expected = bits(scenario, range(3), 1)
+    monkeypatch.setattr(rounds, "_WORTH", 1)
+    for threads, cuts in ((2, 8), (4, 8), (1, 1), (2, 3), (4, 17), (3, 1000)):
+        monkeypatch.setattr(rounds, "_CUTS", cuts)
+        assert bits(scenario, range(3), threads) == expected, (threads, cuts)
+
+
+@pytest.mark.parametrize("changes", KINDS, ids=str)
+def test_a_replicate_is_the_same_in_any_company(changes):
+    scenario = Scenario(**BASE | changes)
+    together = run_lots(scenario, range(7), "compiled")[0]
+    for replicates in (range(1), range(6, 7), range(2, 5), range(1, 7)):
+        part = run_lots(scenario, replicates, "compiled")[0]
+        for mine, its in ((part.table, together.table), (part.population, together.population)):
+            its = its[its["replicate"].isin(replicates)].reset_index(drop=True)
+            assert mine.equals(its)
+        np.testing.assert_array_equal(part.final, together.final[replicates.start : replicates.stop])
+
+
+@pytest.mark.parametrize("engine", ["agents", "compiled"])
+def test_a_run_is_the_same_in_any_number_of_lots_and_workers(engine, monkeypatch):
+    scenario = Scenario(**BASE)
+    expected = run(scenario, 5, engine=engine)
+    results = [
+        run(scenario, 5, engine=engine, workers=workers) for workers in (2, 4)[: 1 + (engine != "agents")]
+    ]
+    if engine == "compiled":
+        for name, value in (("_ROWS", 10), ("_ROWS", 1), ("_NUMBERS", 3 * 400), ("_NUMBERS", 1)):
+            with monkeypatch.context() as patch:
+                patch.setattr(lots, name, value)
+                results.append(run(scenario, 5, engine=engine, workers=2))
+    for t in results:
+        same(t, expected)
+
+
+def test_settings_of_the_machine_are_no_part_of_what_comes_out(monkeypatch):
+    # The processors there are, the number of columns above which sums are cut, numba's own threads.
+    scenario = Scenario(**BASE)
+    expected = run(scenario, 2)
+    for count in (1, 3, 64):
+        monkeypatch.setattr("ecosystem.running.processors", lambda count=count: count)
+        same(run(scenario, 2), expected)
+
+
+def same(one, two):
+    assert one.table.equals(two.table)
+    assert one.population.equals(two.population)
+    np.testing.assert_array_equal(one.final, two.final)
+    assert one.provenance["rounds_done"] == two.provenance["rounds_done"]
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["agents", "compiled"])
+@pytest.mark.parametrize("changes", KINDS[:3] + KINDS[4:5], ids=str)
+def test_every_round_can_be_gone_on_from(tmp_path, monkeypatch, engine, changes):
+    """An error in any round: what the checkpoint holds leads to the same end."""
+    scenario = Scenario(**BASE | changes)
+    expected = run(scenario, 3, engine=engine)
+    file = tmp_path / "state"
+
+    class StopError(Exception):
+        pass
+
+    step = {"agents": lots.AgentsLot, "compiled": lots.CompiledLot}[engine].step
+    for after in range(1, scenario.rounds + 2):
+        left = [after]
+
+        def failing(lot, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise StopError
+            step(lot)
+
+        with monkeypatch.context() as patch:
+            patch.setattr({"agents": lots.AgentsLot, "compiled": lots.CompiledLot}[engine], "step", failing)
+            try:
+                run(scenario, 3, engine=engine, checkpoint=file, checkpoint_every=0.0)
+            except StopError:
+                assert file.exists()
+        same(run(scenario, 3, engine=engine, checkpoint=file, checkpoint_every=1e9), expected)
+        assert list(tmp_path.iterdir()) == []
+
+
+SCRIPT = """
+import pickle, sys
+from ecosystem import Scenario, run
+scenario, replicates, engine, place = pickle.load(open(sys.argv[1], "rb"))
+t = run(scenario, replicates, engine=engine, checkpoint=place, checkpoint_every=0.2,
+        workers=2 - (engine == "agents"))
+pickle.dump(t, open(sys.argv[2], "wb"))
+"""
+
+
+def killed_and_gone_on_with(folder, scenario, replicates, engine, kills, seed):
+    """Run in a process of its own that is killed so many times after it has saved, each time begun again."""
+    task, file, out = folder / "task", folder / "state", folder / "out"
+    task.write_bytes(pickle.dumps((scenario, replicates, engine, str(file))))
+    luck, killed, saved = random.Random(seed), 0, 0
+    while not out.exists():
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, task, out])
+        deadline = time.monotonic() + 300
+        if killed < kills:
+            while process.poll() is None and time.monotonic() < deadline:
+                if file.exists() and (written := file.stat().st_mtime_ns) != saved:
+                    saved = written
+                    break
+                time.sleep(0.002)
+            time.sleep(luck.choice([0.0, 0.01, luck.uniform(0, 0.25)]))
+            process.kill()
+        code = process.wait(timeout=300)
+        assert code == 0 or (code == -9 and killed < kills), code
+        killed += code == -9
+    assert killed > 0
+    left = {path.name for path in folder.iterdir()} - {"task", "out"}
+    assert file.name not in left
+    return pickle.loads(out.read_bytes())
+
+
+LONG = Scenario(
+    n_providers=8,
+    n_outputs=400,
+    rounds=600,
+    seed=8,
+    record_every=20,
+    interventions=[{"kind": "quota", "fraction": 0.3, "start": 200, "ramp": 100}],
+)
+
+
+@pytest.mark.parametrize(("engine", "rounds"), [("agents", 600), ("compiled", 3000)])
+def test_killed_and_gone_on_with_to_the_same_bits(tmp_path, engine, rounds):
+    scenario = LONG.replace(rounds=rounds, record_every=rounds // 30)
+    expected = run(scenario, 2, engine=engine)
+    same(killed_and_gone_on_with(tmp_path, scenario, 2, engine, 1, seed=1), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("engine", "rounds"), [("agents", 1500), ("compiled", 15000)])
+@pytest.mark.parametrize(
+    "changes", [{}, {"schedule": "forget:0.2", "initial": "sampled"}, {"top_k": 30}], ids=str
+)
+def test_killed_again_and_again(tmp_path, engine, rounds, changes, seed):
+    if "top_k" in changes:
+        rounds = 1000
+    scenario = LONG.replace(rounds=rounds, record_every=rounds // 30, **changes)
+    expected = run(scenario, 2, engine=engine)
+    same(killed_and_gone_on_with(tmp_path, scenario, 2, engine, 5, seed), expected)
+
+
+def test_a_checkpoint_is_whole_at_every_moment(tmp_path, monkeypatch):
+    """Killed while it is written, the one before is still there: it is renamed into place."""
+    file, seen, replace = tmp_path / "state", [], os.replace
+
+    def spy(source, target):
+        if os.fspath(target) == os.fspath(file):
+            pickle.loads(Path(source).read_bytes())
+            seen.append(file.exists())
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", spy)
+    run(Scenario(**BASE), 1, checkpoint=file, checkpoint_every=0.0)
+    assert seen == [False] + [True] * (BASE["rounds"] - 1)
