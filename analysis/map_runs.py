@@ -17,7 +17,7 @@ import pandas as pd
 
 import ecosystem
 from analysis.executors import ExecutorError, LocalExecutor, processors
-from ecosystem import Ecosystem, Scenario
+from ecosystem import Scenario
 from ecosystem.lots import run_lots
 from ecosystem.types import Floats
 

@@ -384,7 +384,7 @@ def test_the_known_threshold_is_found(here):
     """Many items a round, one model, the human law as start: the mean field's minimum fresh fraction."""
     scenario = Scenario(
         human="zipf", n_outputs=6, n_providers=1, sharing="isolated", temperature=0.7, schedule="forget:0.5",
-        outputs_per_round=5_000, batch_size=5_000, with_replacement=True, rounds=30, record_every=30,
+        outputs_per_round=500_000, batch_size=500_000, with_replacement=True, rounds=30, record_every=30,
     )  # fmt: skip
     exact = theory.minimum_fresh_fraction(scenario.source.law, 0.7, 0.8)
     with Bench(executor=here) as bench:
