@@ -12,6 +12,7 @@ import click
 import pandas as pd
 
 from analysis.executors import ClusterExecutor
+from analysis.shards import locked
 from analysis.whatif.bench import Bench
 from analysis.whatif.comparison import Comparison, Interrupted, compare
 from analysis.whatif.levers import Target, parse_target
@@ -62,6 +63,8 @@ def command(
     if resume and out is None:
         raise InputError("--resume: give the folder to go on with, --out DIR")
     folder = out or Path("results") / f"whatif-{datetime.now():%Y%m%d-%H%M%S}"
+    if (folder / "runs.parquet").is_file() and not resume:
+        raise InputError(f"{folder} is already there; go on with it, --resume, or choose another place")
     check_vacant(folder, resumed=resume)
     plan = read_plan(policies or EXAMPLE, baseline, **numbers)
     target = parse_target(require) if require is not None else None
@@ -81,7 +84,10 @@ def command(
     executor = ClusterExecutor(scheduler, scheduler_file) if on_cluster else None
     interrupted, failed = False, ""
     report: _Found | None
-    with Bench(plan.collapse_line, executor=executor, workers=workers, progress=True) as bench:
+    with (
+        locked(folder),
+        Bench(plan.collapse_line, executor=executor, workers=workers, progress=True, keep=folder) as bench,
+    ):
         if resume and (folder / "runs.parquet").is_file():
             bench.read(folder)
         try:
@@ -93,7 +99,7 @@ def command(
         except RuntimeError as error:  # a run that failed, or workers that are lost
             failed, report = str(error), None
         if bench.known:
-            with whole_folder(folder, replace=resume) as inside:
+            with whole_folder(folder, replace=True) as inside:
                 bench.write(inside)
                 if report is not None:
                     Report(plan, command=typed, **vars(report)).write(inside)
