@@ -27,6 +27,7 @@ from analysis.executors import ClusterExecutor, ExecutorError, LocalExecutor
 from analysis.map_runs import Failure, Outcome, RunResult, code_version, described, map_chunks
 from analysis.statistics import Estimate, number
 from ecosystem import InputError, Scenario, metrics
+from ecosystem.engine import announce
 from ecosystem.scenario import write_atomically
 from ecosystem.trajectory import check_vacant
 
@@ -388,6 +389,8 @@ def command(
     plan = Design.from_toml(design)
     click.echo(f"{len(plan):,} runs: {len(plan.points):,} points × {plan.replicates} replicates", err=True)
     on_cluster = scheduler is not None or scheduler_file is not None
+    if not on_cluster:
+        announce()
     try:
         with ClusterExecutor(scheduler, scheduler_file) if on_cluster else LocalExecutor(workers) as executor:
             if isinstance(executor, ClusterExecutor) and not executor.threads():

@@ -19,6 +19,7 @@ from analysis.whatif.levers import Target, parse_target
 from analysis.whatif.plan import EXAMPLE, Plan, read_plan
 from analysis.whatif.report import Report, Section, sentence, stopped_in_words, summary
 from ecosystem import InputError, Scenario
+from ecosystem.engine import announce
 from ecosystem.trajectory import check_vacant, whole_folder
 
 MAIN = (
@@ -82,6 +83,8 @@ def command(
     in_report = "baseline.toml" if baseline is not None or plan.baseline_text else None
     typed = _typed("policies.toml", in_report, options)
     executor = ClusterExecutor(scheduler, scheduler_file) if on_cluster else None
+    if executor is None:
+        announce()
     interrupted, failed = False, ""
     report: _Found | None
     with (
