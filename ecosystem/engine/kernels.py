@@ -45,6 +45,8 @@ REACH = 500.0
 """A weight may grow to e^500 before the reference scale r is moved."""
 LEAST = 1e-290
 """Raw values stay above this when they are rescaled: what is alive stays alive, as in exact arithmetic."""
+PAD = 8
+"""Infinite entries at the end of cumulative laws."""
 _AT_HAND = 4
 """Rows that learn and then publish before the next do: few, so that their blocks are still in cache."""
 _NONE = 2**31 - 1
@@ -114,8 +116,9 @@ class Tables(NamedTuple):
 
     Attributes
     ----------
-    ends : ndarray, shape (n, V+1)
+    ends : ndarray, shape (n, V+1+PAD)
         Cumulative tempered initial laws, relative to their largest weight: ``ends[t, v]`` is the sum before v.
+        Infinite at the end, so that 8 can always be looked at together.
     guide : ndarray of int32, shape (n, G)
         Where to start looking in ``ends``.
     laws : ndarray, shape (m, V)
@@ -219,28 +222,6 @@ def uniforms(out, n, seed, replicate, decision, provider, round):
 # --- drawing by inversion ---------------------------------------------------------------------------------
 
 
-@inline
-def _guided(ends, guide, x):
-    """Return the first v with ends[v+1] > x, for ends of a cumulative law with ends[0] = 0."""
-    buckets, size = len(guide), len(ends) - 1
-    v = guide[min(int(x * (buckets / ends[size])), buckets - 1)]
-    while v > 0 and ends[v] > x:
-        v -= 1
-    while v < size - 1 and ends[v + 1] <= x:
-        v += 1
-    return v
-
-
-@kernel
-def guide_of(ends, guide):
-    """Fill the starting points of `_guided`."""
-    v, size, buckets = 0, len(ends) - 1, len(guide)
-    for j in range(buckets):
-        while v < size - 1 and ends[v + 1] <= j * (ends[size] / buckets):
-            v += 1
-        guide[j] = v
-
-
 @intrinsic
 def _rank(context: Any, values: Any, i: Any, x: Any) -> Any:
     """Return how many of values[i], ..., values[i+7] are ≤ x: one comparison of 8 numbers."""
@@ -276,6 +257,31 @@ def _prefetch(context: Any, values: Any, i: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(values, types.int64), code
+
+
+@inline
+def _guided(ends, guide, x):
+    """Return the first v with ends[v+1] > x, for ends of a cumulative law with ends[0] = 0 (see `Tables`)."""
+    buckets, size = len(guide), len(ends) - 1 - PAD
+    v = np.int64(guide[min(int(x * (buckets / ends[size])), buckets - 1)])
+    while v > 0 and ends[v] > x:
+        v -= 1
+    passed = _rank(ends, v + 1, x)
+    v += passed
+    while passed == PAD:
+        passed = _rank(ends, v + 1, x)
+        v += passed
+    return min(v, size - 1)
+
+
+@kernel
+def guide_of(ends, guide):
+    """Fill the starting points of `_guided`."""
+    v, size, buckets = 0, len(ends) - 1 - PAD, len(guide)
+    for j in range(buckets):
+        while v < size - 1 and ends[v + 1] <= j * (ends[size] / buckets):
+            v += 1
+        guide[j] = v
 
 
 @intrinsic
@@ -626,7 +632,7 @@ def mix(
     picks = np.empty(most, np.int64)
     places = np.empty(258, np.int32)
     card = np.arange(stock).astype(np.int32)
-    size = ends.shape[1] - 1
+    size = ends.shape[1] - 1 - PAD
     flagging = flags[0] + flags[1] > 0
     counting = len(people) > 0
     for r in range(r0, r1):
@@ -930,10 +936,10 @@ def _ask_values(values, keys, ids, lows, here, used, outputs, begin, n):
                 _prefetch(values, at + line)
             asked = b
         k = _below(keys, 2 * at + KEYS, v)
-        _prefetch(values, at + W + k)
-        _prefetch(values, at + D + k)
-        _prefetch(values, at + Y + k)
-        _prefetch(values, at + L + k)
+        # What is new moves all entries behind it.
+        for part in range(W + k, W + k + 1 if keys[2 * at + KEYS + k] == v else D, 8):
+            for place in range(at + part, at + part + 4 * _SLOTS, _SLOTS):
+                _prefetch(values, place)
 
 
 @kernel
@@ -954,7 +960,7 @@ def clear(blocks, r):
 @kernel
 def _refresh(blocks, r, scales, tables, factor):
     """Multiply the raw values of a row by ``factor``, and recompute all its weights from them."""
-    size = tables.ends.shape[1] - 1
+    size = tables.ends.shape[1] - 1 - PAD
     here, used = blocks.first[r], blocks.used[r]
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
     counts, sums = blocks.counts, blocks.sums
@@ -1137,7 +1143,7 @@ def learn(
     done because the pool or its list of blocks has no room for it, or r1. Rows before ``last`` may be asked
     for ahead.
     """
-    size = tables.ends.shape[1] - 1
+    size = tables.ends.shape[1] - 1 - PAD
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
     counts, sums, firsts, useds = blocks.counts, blocks.sums, blocks.first, blocks.used
     rooms, spare, free = blocks.room, blocks.spare, blocks.free
