@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.executors import ClusterExecutor
 from analysis.shards import locked
+from analysis.statistics import number
 from analysis.whatif.bench import Bench
 from analysis.whatif.comparison import Comparison, Interrupted, compare
 from analysis.whatif.levers import Target, parse_target
@@ -133,7 +134,7 @@ def _say(report: _Found, folder: Path) -> None:
         if (section.table is not None and not set(MAIN).isdisjoint(section.table)) or section.name in TOLD:
             assert section.table is not None
             shown = [name for name in SHOWN if name in section.table] or section.table.columns.to_list()
-            click.echo(f"\n{section.title}\n{section.table[shown].to_string()}")
+            click.echo(f"\n{section.title}\n{section.table[shown].to_string(float_format=number)}")
     click.echo(f"\n{report.answer}\nsaved to {folder}; open {folder / 'report.html'}")
 
 
