@@ -20,13 +20,16 @@ E, H and G are recomputed from weights whenever one of these changes, and weight
 added to a running sum, so nothing drifts. Publishing adds up the blocks of a provider once a round, then finds
 every output in a few comparisons of 8 numbers at once: O(log) an item, whatever V. Drawing is by inversion in
 output order with the uniforms of `ecosystem.randomness`, as in the reference engine.
-
-All kernels live in one file because the cache on disk does not see changes of callees elsewhere.
 """
 
+import hashlib
+import os
+from collections.abc import Callable
 from math import exp, log
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -42,6 +45,8 @@ REACH = 500.0
 """A weight may grow to e^500 before the reference scale r is moved."""
 LEAST = 1e-290
 """Raw values stay above this when they are rescaled: what is alive stays alive, as in exact arithmetic."""
+_AT_HAND = 4
+"""Rows that learn and then publish before the next do: few, so that their blocks are still in cache."""
 _NONE = 2**31 - 1
 """The key of an entry that is not there."""
 
@@ -128,8 +133,36 @@ class Tables(NamedTuple):
     start: Any
 
 
-kernel = njit(cache=True, nogil=True, error_model="numpy")
-inline = njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _cache_place() -> str:
+    """Return where compiled kernels of just these sources are kept.
+
+    Numba looks at the file of a kernel only, not at what it calls or reads from other files: here another
+    version of any of the sources is another place.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    home = numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(home) / "ecosystem" / digest)
+
+
+_CACHE = _cache_place()
+
+
+def compiled(**options: Any) -> Callable[[Any], Any]:
+    """Return the decorator of kernels: compiled once, kept on disk, run without the interpreter's lock."""
+
+    def decorate(function: Any) -> Any:
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, _CACHE
+        try:
+            return njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate
+
+
+kernel = compiled()
+inline = compiled(forceinline=True)
 
 
 # --- keyed streams: Philox 4x64-10, as numpy ships it -----------------------------------------------------
@@ -264,10 +297,14 @@ def _draw(
     count,
     total,
     tops,
+    wide,
     begins,
     levels,
     here,
-    blocks,
+    values,
+    keys,
+    ids,
+    lows,
     spread,
     ends,
     guide,
@@ -279,7 +316,6 @@ def _draw(
 
     Three short loops instead of one long one: a processor keeps several turns of a short one under way.
     """
-    values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
     if levels == 1:
         for i in range(count):
             x = _at(luck, i) * total
@@ -287,10 +323,9 @@ def _draw(
             far[i] = x - _at(begins, b)
             left_of[i] = b
     elif levels == 2:
-        second = tops.shape[1]
         for i in range(count):
             x = _at(luck, i) * total
-            b = _rank(tops, second, x)
+            b = _rank(tops, wide, x)
             b = 8 * b + _rank(tops, 8 * b, x)
             far[i] = x - _at(begins, b)
             left_of[i] = b
@@ -299,7 +334,7 @@ def _draw(
             x = _at(luck, i) * total
             b = 0
             for level in range(levels - 1, -1, -1):
-                b = 8 * b + _rank(tops, level * tops.shape[1] + 8 * b, x)
+                b = 8 * b + _rank(tops, level * wide + 8 * b, x)
             far[i] = x - _at(begins, b)
             left_of[i] = b
     for i in range(count):
@@ -375,15 +410,17 @@ def publish(
     depth, wide = 1, 8
     while wide < longest:
         depth, wide = depth + 1, 8 * wide
-    tops = np.empty((depth, wide))
+    tops = np.empty(depth * wide)
     begins = np.empty(wide)
-    values, ids = blocks.values, blocks.ids
+    values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
+    sums, firsts, useds = blocks.sums, blocks.first, blocks.used
+    table_of, spread_of, all_ends, all_guide = scales.table, scales.spread, tables.ends, tables.guide
     for r in range(r0, r1):
         if not active[r]:
             continue
         if r + 1 < r1:
-            here = blocks.first[r + 1]
-            for b in range(here, here + min(blocks.used[r + 1], 48)):
+            here = firsts[r + 1]
+            for b in range(here, here + min(useds[r + 1], 48)):
                 at = np.int64(ids[b]) * STRIDE
                 for line in range(_H, W, 8):
                     _prefetch(values, at + line)
@@ -391,24 +428,24 @@ def publish(
                     _prefetch(values, at + line)
         row = first + r
         rep, provider = replicate + row // n, row % n
-        here, used = blocks.first[r], blocks.used[r]
+        here, used = firsts[r], useds[r]
         total = 0.0
         for b in range(used):
             begins[b] = total
-            total += blocks.sums[here + b]
-            tops[0, b] = total
-        levels, ends_of = 1, used
+            total += sums[here + b]
+            tops[b] = total
+        levels, count, at = 1, used, 0
         while True:  # the last end is never asked for: infinite
-            filled = (ends_of + 7) // 8 * 8
-            tops[levels - 1, ends_of - 1 : filled] = np.inf
+            filled = (count + 7) // 8 * 8
+            for b in range(at + count - 1, at + filled):
+                tops[b] = np.inf
             if filled == 8:
                 break
             for b in range(filled // 8):
-                tops[levels, b] = tops[levels - 1, 8 * b + 7]
-            ends_of = filled // 8
-            levels += 1
-        table, spread = scales.table[r], scales.spread[r]
-        ends, guide = tables.ends[table], tables.guide[table]
+                tops[at + wide + b] = tops[at + 8 * b + 7]
+            count, at, levels = filled // 8, at + wide, levels + 1
+        table, spread = table_of[r], spread_of[r]
+        ends, guide = all_ends[table], all_guide[table]
         count, start = size[r], place[r]
         uniforms(luck, count, seed, rep, 2, provider, round)
         _draw(
@@ -418,10 +455,14 @@ def publish(
             count,
             total,
             tops,
+            wide,
             begins,
             levels,
             here,
-            blocks,
+            values,
+            keys,
+            ids,
+            lows,
             spread,
             ends,
             guide,
@@ -440,10 +481,14 @@ def publish(
                 count * more,
                 total,
                 tops,
+                wide,
                 begins,
                 levels,
                 here,
-                blocks,
+                values,
+                keys,
+                ids,
+                lows,
                 spread,
                 ends,
                 guide,
@@ -644,11 +689,12 @@ def mix(
             wanted[j] = 0
             if j == readable:
                 own = law[rep - replicate]
-                total = ends[own, size]
+                own_ends, own_guide = ends[own], guide[own]
+                total = own_ends[size]
                 for q in range(k):
                     source[q] = _one_uniform(_at(turn, at + q), seed, rep, decision, provider, round) * total
                 for q in range(k):
-                    v = _guided(ends[own], guide[own], source[q])
+                    v = _guided(own_ends, own_guide, source[q])
                     items[_at(turn, at + q)] = v
                     if counting:
                         people[v] += 1
@@ -663,7 +709,8 @@ def mix(
                     trouble[0], trouble[1], trouble[2], trouble[3] = provider, authors[a0 + j], k, had
                 good = False
             elif k == had and not replacement:
-                picks[:k] = np.arange(k)
+                for q in range(k):
+                    picks[q] = q
             elif replacement:
                 for q in range(k):
                     picks[q] = int(which[turn[at + q]] * had)
@@ -789,48 +836,61 @@ def _high_of(lows, place, last, size):
 
 
 @kernel
-def _split(blocks, r, b):
+def _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b):
     """Cut the full block b of a row in two, and make room for it in the row's list."""
-    here, used = blocks.first[r], blocks.used[r]
+    used = useds[r]
     for c in range(here + used, here + b + 1, -1):
-        blocks.ids[c] = blocks.ids[c - 1]
-        blocks.lows[c] = blocks.lows[c - 1]
-        blocks.counts[c] = blocks.counts[c - 1]
-        blocks.sums[c] = blocks.sums[c - 1]
-    blocks.used[r] += 1
-    if blocks.free[1] > 0:
-        blocks.free[1] -= 1
-        fresh = np.int64(blocks.spare[blocks.free[1]])
+        ids[c] = ids[c - 1]
+        lows[c] = lows[c - 1]
+        counts[c] = counts[c - 1]
+        sums[c] = sums[c - 1]
+    useds[r] += 1
+    if free[1] > 0:
+        free[1] -= 1
+        fresh = np.int64(spare[free[1]])
     else:
-        fresh = blocks.free[0]
-        blocks.free[0] += 1
+        fresh = free[0]
+        free[0] += 1
     place = here + b
     keep = FULL // 2
-    old, new = np.int64(blocks.ids[place]) * STRIDE, fresh * STRIDE
-    blocks.values[new + _H : new + W] = np.inf
+    old, new = np.int64(ids[place]) * STRIDE, fresh * STRIDE
+    values[new + _H : new + W] = np.inf
     for part in (W, D, Y, L):
         for k in range(keep, FULL):
-            blocks.values[new + part + k - keep] = blocks.values[old + part + k]
+            values[new + part + k - keep] = values[old + part + k]
     for k in range(keep, FULL):
-        blocks.keys[2 * new + KEYS + k - keep] = blocks.keys[2 * old + KEYS + k]
-    blocks.keys[2 * new + KEYS + FULL - keep : 2 * new + KEYS + _SLOTS] = _NONE
-    blocks.keys[2 * old + KEYS + keep : 2 * old + KEYS + _SLOTS] = _NONE
-    blocks.values[old + _E + keep : old + W] = np.inf
-    blocks.values[old + _H + (keep >> 3) : old + _E] = np.inf
-    blocks.ids[place + 1] = fresh
-    blocks.lows[place + 1] = blocks.keys[2 * new + KEYS]
-    blocks.counts[place + 1] = FULL - keep
-    blocks.counts[place] = keep
+        keys[2 * new + KEYS + k - keep] = keys[2 * old + KEYS + k]
+    keys[2 * new + KEYS + FULL - keep : 2 * new + KEYS + _SLOTS] = _NONE
+    keys[2 * old + KEYS + keep : 2 * old + KEYS + _SLOTS] = _NONE
+    values[old + _E + keep : old + W] = np.inf
+    values[old + _H + (keep >> 3) : old + _E] = np.inf
+    ids[place + 1] = fresh
+    lows[place + 1] = keys[2 * new + KEYS]
+    counts[place + 1] = FULL - keep
+    counts[place] = keep
 
 
 @kernel
 def _row_of(blocks, r, v):
     """Return (b, k, found): the block of a row that covers output v, and its place there."""
     here = blocks.first[r]
-    b = np.searchsorted(blocks.lows[here : here + blocks.used[r]], v, side="right") - 1
+    b = _covering(blocks.lows, here, 0, blocks.used[r], v)
     key = 2 * np.int64(blocks.ids[here + b]) * STRIDE + KEYS
     k = _below(blocks.keys, key, v)
     return b, k, blocks.keys[key + k] == v
+
+
+@inline
+def _covering(lows, here, b, used, v):
+    """Return the last of the blocks b to used − 1 of a row that starts at or before output v."""
+    end = used
+    while b + 1 < end:
+        middle = (b + end) >> 1
+        if lows[here + middle] <= v:
+            b = middle
+        else:
+            end = middle
+    return b
 
 
 @inline
@@ -840,40 +900,40 @@ def _walk(lows, here, b, used, v):
         if b + 1 >= used or lows[here + b + 1] > v:
             return b
         b += 1
-    return b + np.searchsorted(lows[here + b + 1 : here + used], v, side="right")
+    return _covering(lows, here, b, used, v)
 
 
 @inline
-def _ask_keys(blocks, r, outputs, begin, n):
+def _ask_keys(values, ids, lows, here, used, outputs, begin, n):
     """Ask for the outputs of the blocks of a row that a batch touches."""
-    here, used = blocks.first[r], blocks.used[r]
     b, asked = 0, -1
     for j in range(begin, begin + n):
-        b = _walk(blocks.lows, here, b, used, outputs[j])
+        b = _walk(lows, here, b, used, outputs[j])
         if b != asked:
-            at = np.int64(blocks.ids[here + b]) * STRIDE
+            at = np.int64(ids[here + b]) * STRIDE
             for line in range(KEYS // 2, STRIDE, 8):
-                _prefetch(blocks.values, at + line)
+                _prefetch(values, at + line)
             asked = b
 
 
 @inline
-def _ask_values(blocks, r, outputs, begin, n):
+def _ask_values(values, keys, ids, lows, here, used, outputs, begin, n):
     """Ask for the entries of a row that a batch touches."""
-    here, used = blocks.first[r], blocks.used[r]
     b, asked = 0, -1
     at = np.int64(0)
     for j in range(begin, begin + n):
         v = np.int64(outputs[j])
-        b = _walk(blocks.lows, here, b, used, v)
+        b = _walk(lows, here, b, used, v)
         if b != asked:
-            at = np.int64(blocks.ids[here + b]) * STRIDE
+            at = np.int64(ids[here + b]) * STRIDE
             for line in range(0, W, 8):
-                _prefetch(blocks.values, at + line)
+                _prefetch(values, at + line)
             asked = b
-        k = _below(blocks.keys, 2 * at + KEYS, v)
-        for part in (W, D, Y, L):
-            _prefetch(blocks.values, at + part + k)
+        k = _below(keys, 2 * at + KEYS, v)
+        _prefetch(values, at + W + k)
+        _prefetch(values, at + D + k)
+        _prefetch(values, at + Y + k)
+        _prefetch(values, at + L + k)
 
 
 @kernel
@@ -931,9 +991,130 @@ def refresh(r0, r1, factors, which, blocks, scales, tables):
 
 
 @kernel
+def _learn_row(
+    r, n, o, here, outputs, weights, gain, forget, after, step, values, keys, ids, lows, counts, sums, useds,
+    spare, free, base, reference, inverse, spread, highest, ends, laws, start, size, measuring, divergence, kept,
+):  # fmt: skip
+    """Add one batch to a row; return its largest ln y, its divergence and the mass outside the batch.
+
+    Takes arrays one by one: numba counts references to what it takes from a tuple, again and again.
+    """
+    b, dirty = 0, 0
+    at = np.int64(ids[here]) * STRIDE
+    key = 2 * at + KEYS
+    for j in range(n):
+        v = np.int64(outputs[o + j])
+        used = useds[r]
+        if b + 1 < used and lows[here + b + 1] <= v:
+            if dirty:
+                _add_up(
+                    values,
+                    keys,
+                    ids,
+                    lows,
+                    counts,
+                    sums,
+                    here + b,
+                    dirty,
+                    np.int64(lows[here + b + 1]),
+                    spread,
+                    ends,
+                )
+                dirty = 0
+            b = _walk(lows, here, b, used, v)
+            at = np.int64(ids[here + b]) * STRIDE
+            key = 2 * at + KEYS
+        count = counts[here + b]
+        k = _below(keys, key, v)
+        fresh = keys[key + k] != v
+        if not fresh:
+            old = values[at + Y + k]
+            was = values[at + L + k]
+        else:
+            if count == FULL:
+                _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b)
+                _between(values, keys, ids, lows, here + b + 1, 0, spread, ends)
+                used = useds[r]
+                _add_up(
+                    values,
+                    keys,
+                    ids,
+                    lows,
+                    counts,
+                    sums,
+                    here + b,
+                    255,
+                    np.int64(lows[here + b + 1]),
+                    spread,
+                    ends,
+                )
+                _add_up(
+                    values,
+                    keys,
+                    ids,
+                    lows,
+                    counts,
+                    sums,
+                    here + b + 1,
+                    255,
+                    _high_of(lows, here + b + 1, here + used - 1, size),
+                    spread,
+                    ends,
+                )
+                dirty = 0
+                if v >= lows[here + b + 1]:
+                    b += 1
+                    k -= FULL // 2
+                    at = np.int64(ids[here + b]) * STRIDE
+                    key = 2 * at + KEYS
+                count = counts[here + b]
+            _shift(keys, key + k, count - k)
+            _shift(values, at + W + k, count - k)
+            _shift(values, at + D + k, count - k)
+            _shift(values, at + Y + k, count - k)
+            _shift(values, at + L + k, count - k)
+            keys[key + k] = v
+            if k < count:
+                _between(values, keys, ids, lows, here + b, k + 1, spread, ends)
+            dirty |= 255 << (k >> 3)
+            counts[here + b] = count + 1
+            old = base * laws[start, v]
+            was = log(old) if measuring else 0.0
+        y = old + gain * weights[o + j]
+        now = log(y)
+        values[at + Y + k] = y
+        values[at + L + k] = now
+        values[at + W + k] = _weight(now, reference, inverse)
+        if fresh:
+            _between(values, keys, ids, lows, here + b, k, spread, ends)
+        highest = max(highest, now)
+        dirty |= 1 << (k >> 3)
+        if measuring and not forget:
+            theta = after * y
+            divergence += theta * (now - was + step)
+            kept -= theta
+    used = useds[r]
+    _add_up(
+        values,
+        keys,
+        ids,
+        lows,
+        counts,
+        sums,
+        here + b,
+        dirty,
+        _high_of(lows, here + b, here + used - 1, size),
+        spread,
+        ends,
+    )
+    return highest, divergence, kept
+
+
+@kernel
 def learn(
     r0,
     r1,
+    last,
     outputs,
     weights,
     place,
@@ -953,28 +1134,35 @@ def learn(
     Raw values of the outputs in the batch grow by ``gain[r]`` times their weight; where ``forget[r]`` all that
     was learned before is gone. ``before`` and ``after`` are g of the two rounds; if ``measuring``, ``moved[r]``
     becomes the Kullback-Leibler divergence of the new law from the old. Returns the first row that was not
-    done because the pool or its list of blocks has no room for it, or r1.
+    done because the pool or its list of blocks has no room for it, or r1. Rows before ``last`` may be asked
+    for ahead.
     """
     size = tables.ends.shape[1] - 1
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
-    counts, sums = blocks.counts, blocks.sums
+    counts, sums, firsts, useds = blocks.counts, blocks.sums, blocks.first, blocks.used
+    rooms, spare, free = blocks.room, blocks.spare, blocks.free
+    inverses, references, highests = scales.inverse, scales.reference, scales.highest
+    bases, spreads, table_of = scales.base, scales.spread, scales.table
+    all_ends, laws, starts = tables.ends, tables.laws, tables.start
     for r in range(r0, r1):
-        if r + 2 < r1:
-            _ask_keys(blocks, r + 2, outputs, place[r + 2], distinct[r + 2])
-        if r + 1 < r1:
-            _ask_values(blocks, r + 1, outputs, place[r + 1], distinct[r + 1])
+        if r + 2 < last:
+            _ask_keys(values, ids, lows, firsts[r + 2], useds[r + 2], outputs, place[r + 2], distinct[r + 2])
+        if r + 1 < last:
+            _ask_values(
+                values, keys, ids, lows, firsts[r + 1], useds[r + 1], outputs, place[r + 1], distinct[r + 1]
+            )
         n = distinct[r]
         if n == 0:
             moved[r] = 0.0
             continue
-        used = blocks.used[r]
+        used = useds[r]
         more = min(n, used + n // (FULL // 2) + 1)
-        if more > len(blocks.spare) - blocks.free[0] + blocks.free[1] or used + more > blocks.room[r]:
+        if more > len(spare) - free[0] + free[1] or used + more > rooms[r]:
             return r
-        table, inverse = scales.table[r], scales.inverse[r]
-        start, o = tables.start[table], place[r]
+        table, inverse = table_of[r], inverses[r]
+        start, o = starts[table], place[r]
         step = log(after[r] / before[r])
-        here = blocks.first[r]
+        here = firsts[r]
         divergence, kept = 0.0, 1.0
         if forget[r]:
             if measuring:
@@ -983,131 +1171,53 @@ def learn(
                     if found:
                         old = values[np.int64(ids[here + b]) * STRIDE + Y + k]
                     else:
-                        old = scales.base[r] * tables.laws[start, outputs[o + j]]
+                        old = bases[r] * laws[start, outputs[o + j]]
                     now = gain[r] * weights[o + j]
                     divergence += after[r] * now * (log(after[r] * now) - log(before[r] * old))
                 kept = 0.0
             clear(blocks, r)
-            scales.base[r], scales.spread[r] = 0.0, 0.0
-            scales.highest[r] = -np.inf
+            bases[r], spreads[r] = 0.0, 0.0
+            highests[r] = -np.inf
             heaviest = 0.0
             for j in range(n):
                 heaviest = max(heaviest, weights[o + j])
-            scales.reference[r] = log(gain[r] * heaviest)
-        base, reference = scales.base[r], scales.reference[r]
-        ends, spread = tables.ends[table], scales.spread[r]
-        highest = scales.highest[r]
-        b, dirty = 0, 0
-        at = np.int64(ids[here]) * STRIDE
-        key = 2 * at + KEYS
-        for j in range(n):
-            v = np.int64(outputs[o + j])
-            used = blocks.used[r]
-            if b + 1 < used and lows[here + b + 1] <= v:
-                if dirty:
-                    _add_up(
-                        values,
-                        keys,
-                        ids,
-                        lows,
-                        counts,
-                        sums,
-                        here + b,
-                        dirty,
-                        np.int64(lows[here + b + 1]),
-                        spread,
-                        ends,
-                    )
-                    dirty = 0
-                b = _walk(lows, here, b, used, v)
-                at = np.int64(ids[here + b]) * STRIDE
-                key = 2 * at + KEYS
-            count = counts[here + b]
-            k = _below(keys, key, v)
-            fresh = keys[key + k] != v
-            if not fresh:
-                old = values[at + Y + k]
-                was = values[at + L + k]
-            else:
-                if count == FULL:
-                    _split(blocks, r, b)
-                    _between(values, keys, ids, lows, here + b + 1, 0, spread, ends)
-                    used = blocks.used[r]
-                    _add_up(
-                        values,
-                        keys,
-                        ids,
-                        lows,
-                        counts,
-                        sums,
-                        here + b,
-                        255,
-                        np.int64(lows[here + b + 1]),
-                        spread,
-                        ends,
-                    )
-                    _add_up(
-                        values,
-                        keys,
-                        ids,
-                        lows,
-                        counts,
-                        sums,
-                        here + b + 1,
-                        255,
-                        _high_of(lows, here + b + 1, here + used - 1, size),
-                        scales.spread[r],
-                        ends,
-                    )
-                    dirty = 0
-                    if v >= lows[here + b + 1]:
-                        b += 1
-                        k -= FULL // 2
-                        at = np.int64(ids[here + b]) * STRIDE
-                        key = 2 * at + KEYS
-                    count = counts[here + b]
-                _shift(keys, key + k, count - k)
-                for part in (W, D, Y, L):
-                    _shift(values, at + part + k, count - k)
-                keys[key + k] = v
-                if k < count:
-                    _between(values, keys, ids, lows, here + b, k + 1, spread, ends)
-                dirty |= 255 << (k >> 3)
-                counts[here + b] = count + 1
-                old = base * tables.laws[start, v]
-                was = log(old) if measuring else 0.0
-            y = old + gain[r] * weights[o + j]
-            now = log(y)
-            values[at + Y + k] = y
-            values[at + L + k] = now
-            values[at + W + k] = _weight(now, reference, inverse)
-            if fresh:
-                _between(values, keys, ids, lows, here + b, k, spread, ends)
-            highest = max(highest, now)
-            dirty |= 1 << (k >> 3)
-            if measuring and not forget[r]:
-                theta = after[r] * y
-                divergence += theta * (now - was + step)
-                kept -= theta
-        used = blocks.used[r]
-        _add_up(
-            values,
-            keys,
-            ids,
-            lows,
-            counts,
-            sums,
-            here + b,
-            dirty,
-            _high_of(lows, here + b, here + used - 1, size),
-            spread,
-            ends,
-        )
-        scales.highest[r] = highest
-        if (highest - reference) * inverse > REACH:
+            references[r] = log(gain[r] * heaviest)
+        highest, divergence, kept = _learn_row(
+            r, n, o, here, outputs, weights, gain[r], forget[r], after[r], step, values, keys, ids, lows, counts,
+            sums, useds, spare, free, bases[r], references[r], inverse, spreads[r], highests[r], all_ends[table],
+            laws, start, size, measuring, divergence, kept,
+        )  # fmt: skip
+        highests[r] = highest
+        if (highest - references[r]) * inverse > REACH:
             _refresh(blocks, r, scales, tables, 1.0)
         if measuring:
             moved[r] = max(0.0, divergence + (kept * step if kept > 0 else 0.0))
+    return r1
+
+
+@kernel
+def advance(
+    r0, r1, outputs, weights, at, distinct, gain, forget, before, after, blocks, scales, tables, measuring,
+    moved, n, out, place, size, active, seed, replicate, round, first, best, errs, score,
+):  # fmt: skip
+    """Let rows r0..r1 `learn` and, while they are at hand, `publish` for the ``round`` to come.
+
+    Returns the first row that was not done, as `learn` does, or r1.
+    """
+    r = r0
+    while r < r1:
+        end = min(r + _AT_HAND, r1)
+        done = learn(
+            r, end, r1, outputs, weights, at, distinct, gain, forget, before, after, blocks, scales, tables,
+            measuring, moved,
+        )  # fmt: skip
+        publish(
+            r, done, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best,
+            errs, score,
+        )  # fmt: skip
+        if done < end:
+            return done
+        r = end
     return r1
 
 

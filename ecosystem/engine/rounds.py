@@ -195,6 +195,7 @@ class Rounds:
         self.observing = observes if observing is None else observing
         rows = self.n * len(replicates)
         self.rules: list[Rules] = []
+        self._ahead: Published | None = None
         items = int(
             scenario.per_provider("outputs_per_round").sum() + scenario.per_provider("batch_size").sum()
         )
@@ -226,8 +227,8 @@ class Rounds:
             self._remember_means()  # of those who take part now
         self._publish()
         kinds, step = self._mix()
-        self._each(lambda cut: self.laws.learn(cut, step, recorded))
         self._enter(kinds)
+        self._learn(step, recorded, ahead=rules is None)
         if recorded or self.recorded(self.round + 1):
             before, multiple = self._mean, self._multiple
             self._remember_means()
@@ -272,12 +273,29 @@ class Rounds:
         with_threads(self.threads, task, cuts)
 
     def _publish(self) -> None:
-        plan = self._plan
-        published = Published(
-            np.empty(plan.published, dtype=np.int32), plan.published_at, plan.published_size
-        )
-        self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
+        published, self._ahead = self._ahead or self._blank(), None
+        if published.round != self.round:
+            self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
         self.published.append(published)
+
+    def _blank(self, round: int = 0) -> Published:
+        plan = self._plan
+        items = np.empty(plan.published, dtype=np.int32)
+        return Published(items, plan.published_at, plan.published_size, round)
+
+    def _learn(self, step: Step, recorded: bool, ahead: bool) -> None:
+        """Learn; where the rules of the next round are known to be the same, publish for it as well.
+
+        What a provider has learned is then still in the processor's cache.
+        """
+        laws = self.laws
+        known = ahead and not self.observing and self.round < self.config.rounds
+        if known and isinstance(laws, SparseState) and self._in_force()[0] is self.rules[0]:
+            published = self._ahead = self._blank(self.round + 1)
+            then = (self.rules[0], published, self.round + 1)
+            self._each(lambda cut: laws.learn(cut, step, recorded, then))
+        else:
+            self._each(lambda cut: laws.learn(cut, step, recorded))
 
     def _mix(self) -> tuple[np.ndarray, Step]:
         """Gather all batches: how many items of each kind they hold, and what is to be learned."""

@@ -161,39 +161,50 @@ class SparseState(Laws):
     def publish(self, cut: int, rules: Rules, published: Published, round: int) -> None:
         """Draw what the rows of a cut publish."""
         shard = self.shards[cut]
-        own = slice(shard.first, shard.first + shard.rows)
-        score = rules.score if rules.score is not None else np.zeros(1)
+        n, out, at, size, active, *rest = self._publishing(shard, rules, published, round)
         kernels.publish(
-            0, shard.rows, self.n, published.items, published.at[own], published.size[own], self.active[own],
-            shard.blocks, shard.scales, self.tables, self.seed, self.replicates.start, round, shard.first,
-            rules.best_of, rules.verifier_error, score,
+            0, shard.rows, n, out, at, size, active, shard.blocks, shard.scales, self.tables, *rest
         )  # fmt: skip
 
-    def learn(self, cut: int, step: Step, measuring: bool) -> None:
-        """Move the rows of a cut towards their batches."""
+    def _publishing(self, shard: _Shard, rules: Rules, published: Published, round: int) -> tuple[Any, ...]:
+        own = slice(shard.first, shard.first + shard.rows)
+        score = rules.score if rules.score is not None else np.zeros(1)
+        return (
+            self.n, published.items, published.at[own], published.size[own], self.active[own], self.seed,
+            self.replicates.start, round, shard.first, rules.best_of, rules.verifier_error, score,
+        )  # fmt: skip
+
+    def learn(
+        self, cut: int, step: Step, measuring: bool, then: tuple[Rules, Published, int] | None = None
+    ) -> None:
+        """Move the rows of a cut towards their batches; ``then`` let them publish for the round to come."""
         shard = self.shards[cut]
         own = slice(shard.first, shard.first + shard.rows)
         g, after = self.g[own], self.g[own].copy()
         gain, forget = np.ones(shard.rows), np.zeros(shard.rows, dtype=bool)
-        learning = step.distinct[own] > 0
+        taught = step.distinct[own] > 0
         a, weight, unit = step.size[own], step.weight[own], self.unit[own]
         trained = step.trained[own]
         if step.accumulate:
-            after[learning] = unit[learning] / trained[learning]
-            gain[learning] = 1 / unit[learning]
+            after[taught] = unit[taught] / trained[taught]
+            gain[taught] = 1 / unit[taught]
         else:
-            forget = learning & (a == 1)
+            forget = taught & (a == 1)
             after[forget] = 1 / weight[forget]
-            part = learning & ~forget
+            part = taught & ~forget
             after[part] = g[part] * (1 - a[part])
             gain[part] = a[part] / (weight[part] * after[part])
-            unit[learning] = after[learning] * trained[learning]
+            unit[taught] = after[taught] * trained[taught]
         row = 0
         while row < shard.rows:
-            row = kernels.learn(
-                row, shard.rows, step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget, g,
-                after, shard.blocks, shard.scales, self.tables, measuring, self.moved[own],
+            learning = (
+                step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget, g, after, shard.blocks,
+                shard.scales, self.tables, measuring, self.moved[own],
             )  # fmt: skip
+            if then is None:
+                row = kernels.learn(row, shard.rows, shard.rows, *learning)
+            else:
+                row = kernels.advance(row, shard.rows, *learning, *self._publishing(shard, *then))
             if row < shard.rows:
                 shard.make_room(row, int(step.distinct[shard.first + row]))
         g[:] = after
