@@ -45,6 +45,8 @@ REACH = 500.0
 """A weight may grow to e^500 before the reference scale r is moved."""
 LEAST = 1e-290
 """Raw values stay above this when they are rescaled: what is alive stays alive, as in exact arithmetic."""
+PAD = 8
+"""Infinite entries at the end of cumulative laws."""
 _AT_HAND = 4
 """Rows that learn and then publish before the next do: few, so that their blocks are still in cache."""
 _NONE = 2**31 - 1
@@ -114,8 +116,9 @@ class Tables(NamedTuple):
 
     Attributes
     ----------
-    ends : ndarray, shape (n, V+1)
+    ends : ndarray, shape (n, V+1+PAD)
         Cumulative tempered initial laws, relative to their largest weight: ``ends[t, v]`` is the sum before v.
+        Infinite at the end, so that 8 can always be looked at together.
     guide : ndarray of int32, shape (n, G)
         Where to start looking in ``ends``.
     laws : ndarray, shape (m, V)
@@ -162,7 +165,10 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
 
 
 kernel = compiled()
-inline = compiled(forceinline=True)
+# Without numba's counting of references to arrays, which costs more than short functions do: what is decorated
+# with these two takes arrays, but neither makes nor keeps any.
+bare = compiled(_nrt=False)
+inline = compiled(forceinline=True, _nrt=False)
 
 
 # --- keyed streams: Philox 4x64-10, as numpy ships it -----------------------------------------------------
@@ -197,7 +203,7 @@ def _philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@kernel
+@inline
 def uniforms(out, n, seed, replicate, decision, provider, round):
     """Fill ``out[:n]`` with the first n uniforms of a stream (numpy's Generator(Philox).random, bit by bit)."""
     k0, k1 = np.uint64(seed), np.uint64(replicate)
@@ -217,28 +223,6 @@ def uniforms(out, n, seed, replicate, decision, provider, round):
 
 
 # --- drawing by inversion ---------------------------------------------------------------------------------
-
-
-@inline
-def _guided(ends, guide, x):
-    """Return the first v with ends[v+1] > x, for ends of a cumulative law with ends[0] = 0."""
-    buckets, size = len(guide), len(ends) - 1
-    v = guide[min(int(x * (buckets / ends[size])), buckets - 1)]
-    while v > 0 and ends[v] > x:
-        v -= 1
-    while v < size - 1 and ends[v + 1] <= x:
-        v += 1
-    return v
-
-
-@kernel
-def guide_of(ends, guide):
-    """Fill the starting points of `_guided`."""
-    v, size, buckets = 0, len(ends) - 1, len(guide)
-    for j in range(buckets):
-        while v < size - 1 and ends[v + 1] <= j * (ends[size] / buckets):
-            v += 1
-        guide[j] = v
 
 
 @intrinsic
@@ -278,6 +262,32 @@ def _prefetch(context: Any, values: Any, i: Any) -> Any:
     return types.void(values, types.int64), code
 
 
+@inline
+def _guided(ends, guide, t, x):
+    """Return the first v with ends[t, v+1] > x, for cumulative laws with ends[t, 0] = 0 (see `Tables`)."""
+    buckets, width = guide.shape[1], ends.shape[1]
+    size = width - 1 - PAD
+    v = np.int64(guide[t, min(int(x * (buckets / ends[t, size])), buckets - 1)])
+    while v > 0 and ends[t, v] > x:
+        v -= 1
+    passed = _rank(ends, t * width + v + 1, x)
+    v += passed
+    while passed == PAD:
+        passed = _rank(ends, t * width + v + 1, x)
+        v += passed
+    return min(v, size - 1)
+
+
+@bare
+def guide_of(ends, guide):
+    """Fill the starting points of `_guided`."""
+    v, size, buckets = 0, len(ends) - 1 - PAD, len(guide)
+    for j in range(buckets):
+        while v < size - 1 and ends[v + 1] <= j * (ends[size] / buckets):
+            v += 1
+        guide[j] = v
+
+
 @intrinsic
 def _at(context: Any, values: Any, i: Any) -> Any:
     """Return values[i], i ≥ 0, without the test for an index from the end that numba compiles in."""
@@ -308,6 +318,7 @@ def _draw(
     spread,
     ends,
     guide,
+    t,
     gaps,
     left_of,
     far,
@@ -368,8 +379,107 @@ def _draw(
         i = gaps[g]
         last = left_of[g] < 0
         left = -1 - left_of[g] if last else left_of[g]
-        v = max(_guided(ends, guide, ends[left] + far[g] / spread), left)
+        v = max(_guided(ends, guide, t, ends[t, left] + far[g] / spread), left)
         out[start + i] = v if last else min(v, out[start + i] - 1)
+
+
+@bare
+def _publish_rows(
+    r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best, errs,
+    score, luck, slips, others, gaps, left_of, far, tops, wide, begins,
+):  # fmt: skip
+    """Do what `publish` says, in room that is there for it."""
+    values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
+    sums, firsts, useds = blocks.sums, blocks.first, blocks.used
+    table_of, spread_of, ends, guide = scales.table, scales.spread, tables.ends, tables.guide
+    for r in range(r0, r1):
+        if not active[r]:
+            continue
+        if r + 1 < r1:
+            here = firsts[r + 1]
+            for b in range(here, here + min(useds[r + 1], 48)):
+                at = np.int64(ids[b]) * STRIDE
+                for line in range(_H, W, 8):
+                    _prefetch(values, at + line)
+                for line in range(KEYS // 2, STRIDE, 8):
+                    _prefetch(values, at + line)
+        row = first + r
+        rep, provider = replicate + row // n, row % n
+        here, used = firsts[r], useds[r]
+        total = 0.0
+        for b in range(used):
+            begins[b] = total
+            total += sums[here + b]
+            tops[b] = total
+        levels, count, at = 1, used, 0
+        while True:  # the last end is never asked for: infinite
+            filled = (count + 7) // 8 * 8
+            for b in range(at + count - 1, at + filled):
+                tops[b] = np.inf
+            if filled == 8:
+                break
+            for b in range(filled // 8):
+                tops[at + wide + b] = tops[at + 8 * b + 7]
+            count, at, levels = filled // 8, at + wide, levels + 1
+        t, spread = table_of[r], spread_of[r]
+        count, start = size[r], place[r]
+        uniforms(luck, count, seed, rep, 2, provider, round)
+        _draw(
+            out,
+            start,
+            luck,
+            count,
+            total,
+            tops,
+            wide,
+            begins,
+            levels,
+            here,
+            values,
+            keys,
+            ids,
+            lows,
+            spread,
+            ends,
+            guide,
+            t,
+            gaps,
+            left_of,
+            far,
+        )
+        if best > 1:
+            more = best - 1
+            uniforms(luck, count * more, seed, rep, 8, provider, round)
+            uniforms(slips, count, seed, rep, 9, provider, round)
+            _draw(
+                others,
+                0,
+                luck,
+                count * more,
+                total,
+                tops,
+                wide,
+                begins,
+                levels,
+                here,
+                values,
+                keys,
+                ids,
+                lows,
+                spread,
+                ends,
+                guide,
+                t,
+                gaps,
+                left_of,
+                far,
+            )
+            for i in range(count):
+                chosen = out[start + i]
+                for c in range(i * more, (i + 1) * more if slips[i] >= errs else i * more):
+                    if score[others[c]] > score[chosen]:
+                        chosen = others[c]
+                out[start + i] = chosen
 
 
 @kernel
@@ -412,96 +522,10 @@ def publish(
         depth, wide = depth + 1, 8 * wide
     tops = np.empty(depth * wide)
     begins = np.empty(wide)
-    values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
-    sums, firsts, useds = blocks.sums, blocks.first, blocks.used
-    table_of, spread_of, all_ends, all_guide = scales.table, scales.spread, tables.ends, tables.guide
-    for r in range(r0, r1):
-        if not active[r]:
-            continue
-        if r + 1 < r1:
-            here = firsts[r + 1]
-            for b in range(here, here + min(useds[r + 1], 48)):
-                at = np.int64(ids[b]) * STRIDE
-                for line in range(_H, W, 8):
-                    _prefetch(values, at + line)
-                for line in range(KEYS // 2, STRIDE, 8):
-                    _prefetch(values, at + line)
-        row = first + r
-        rep, provider = replicate + row // n, row % n
-        here, used = firsts[r], useds[r]
-        total = 0.0
-        for b in range(used):
-            begins[b] = total
-            total += sums[here + b]
-            tops[b] = total
-        levels, count, at = 1, used, 0
-        while True:  # the last end is never asked for: infinite
-            filled = (count + 7) // 8 * 8
-            for b in range(at + count - 1, at + filled):
-                tops[b] = np.inf
-            if filled == 8:
-                break
-            for b in range(filled // 8):
-                tops[at + wide + b] = tops[at + 8 * b + 7]
-            count, at, levels = filled // 8, at + wide, levels + 1
-        table, spread = table_of[r], spread_of[r]
-        ends, guide = all_ends[table], all_guide[table]
-        count, start = size[r], place[r]
-        uniforms(luck, count, seed, rep, 2, provider, round)
-        _draw(
-            out,
-            start,
-            luck,
-            count,
-            total,
-            tops,
-            wide,
-            begins,
-            levels,
-            here,
-            values,
-            keys,
-            ids,
-            lows,
-            spread,
-            ends,
-            guide,
-            gaps,
-            left_of,
-            far,
-        )
-        if best > 1:
-            more = best - 1
-            uniforms(luck, count * more, seed, rep, 8, provider, round)
-            uniforms(slips, count, seed, rep, 9, provider, round)
-            _draw(
-                others,
-                0,
-                luck,
-                count * more,
-                total,
-                tops,
-                wide,
-                begins,
-                levels,
-                here,
-                values,
-                keys,
-                ids,
-                lows,
-                spread,
-                ends,
-                guide,
-                gaps,
-                left_of,
-                far,
-            )
-            for i in range(count):
-                chosen = out[start + i]
-                for c in range(i * more, (i + 1) * more if slips[i] >= errs else i * more):
-                    if score[others[c]] > score[chosen]:
-                        chosen = others[c]
-                out[start + i] = chosen
+    _publish_rows(
+        r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best, errs,
+        score, luck, slips, others, gaps, left_of, far, tops, wide, begins,
+    )  # fmt: skip
 
 
 # --- mixing -----------------------------------------------------------------------------------------------
@@ -546,6 +570,21 @@ def _below(context: Any, keys: Any, i: Any, v: Any) -> Any:
 
 
 @inline
+def _by_digit(source, target, places, n, shift, mask):
+    """Sort numbers by some of their bits, those that are equal in these in the order in which they stand."""
+    for d in range(mask + 2):
+        places[d] = 0
+    for i in range(n):
+        places[((source[i] >> shift) & mask) + 1] += 1
+    for d in range(mask):
+        places[d + 1] += places[d]
+    for i in range(n):
+        digit = (source[i] >> shift) & mask
+        target[places[digit]] = source[i]
+        places[digit] += 1
+
+
+@inline
 def _sort(keys, spare, places, n, most):
     """Sort ``keys[:n]``, numbers from 0 to ``most``, in place."""
     if n <= 24:
@@ -562,21 +601,13 @@ def _sort(keys, spare, places, n, most):
     passes = (bits + 7) // 8
     width = (bits + passes - 1) // passes
     mask = (1 << width) - 1
-    source, target = keys, spare
-    for p in range(passes):
-        shift = p * width
-        places[: mask + 2] = 0
-        for i in range(n):
-            places[((source[i] >> shift) & mask) + 1] += 1
-        for d in range(mask):
-            places[d + 1] += places[d]
-        for i in range(n):
-            digit = (source[i] >> shift) & mask
-            target[places[digit]] = source[i]
-            places[digit] += 1
-        source, target = target, source
-    if passes & 1:
-        keys[:n] = spare[:n]
+    for p in range(0, passes, 2):  # there and back
+        _by_digit(keys, spare, places, n, p * width, mask)
+        if p + 1 < passes:
+            _by_digit(spare, keys, places, n, (p + 1) * width, mask)
+        else:
+            for i in range(n):
+                keys[i] = spare[i]
 
 
 @inline
@@ -589,44 +620,17 @@ def _one_uniform(s, seed, replicate, decision, provider, round):
     return (x[s & 3] >> _ELEVEN) * _UNIT
 
 
-@kernel
-def mix(
+@bare
+def _mix_rows(
     r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
     published, published_at, published_size, replacement, weight, flags, tally, people,
     seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
+    source, whose, which, flag, by, turn, asked, wanted, begin, items, spare, found, heavy, picks,
+    places, card,
 ):  # fmt: skip
-    """Gather the batches of rows r0..r1 and count them: what is in each, and with what weight.
-
-    Row r fills ``sizes[r]`` slots by the rule of `ecosystem.mixing.Mixing`. Its different outputs are written
-    in order to ``outputs[place[r]:]`` with their ``weights``; ``distinct[r]`` says how many, ``kinds[r]`` how
-    many items of each class there are: human, synthetic, and the same two where flagged; ``weight[r]`` what
-    an item of each weighs. Human items are drawn by the stream ``decision`` and, where ``people`` is not empty,
-    counted in it. ``flags`` are the chances that a synthetic and a human item is flagged. Provider i reads the
-    ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with cumulative ``shares`` that add up to
-    ``sums[i]``, infinite from the last on. Returns False if a batch asks an author for more items than it published; ``trouble``
-    then holds reader, author, wanted, had.
-    """
-    most, crowd, stock = 1, 8, 1
-    for r in range(r0, r1):
-        most = max(most, sizes[r])
-    for i in range(n):
-        crowd = max(crowd, pointer[i + 1] - pointer[i])
+    """Do what `mix` says, in room that is there for it."""
     depth = published_size.shape[0]
-    for j in range(published_size.shape[1]):
-        held = 0
-        for d in range(depth):
-            held += published_size[d, j]
-        stock = max(stock, held)
-    source, whose, which, flag = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
-    by, turn = np.empty(most, np.int64), np.empty(most + 1, np.int64)
-    asked = np.empty(most + 1, np.int64)
-    wanted, begin = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64)
-    items, spare = np.empty(most, np.int32), np.empty(most, np.int32)
-    found, heavy = np.empty(most + 1, np.int32), np.empty(most + 1)
-    picks = np.empty(most, np.int64)
-    places = np.empty(258, np.int32)
-    card = np.arange(stock).astype(np.int32)
-    size = ends.shape[1] - 1
+    size = ends.shape[1] - 1 - PAD
     flagging = flags[0] + flags[1] > 0
     counting = len(people) > 0
     for r in range(r0, r1):
@@ -689,12 +693,11 @@ def mix(
             wanted[j] = 0
             if j == readable:
                 own = law[rep - replicate]
-                own_ends, own_guide = ends[own], guide[own]
-                total = own_ends[size]
+                total = ends[own, size]
                 for q in range(k):
                     source[q] = _one_uniform(_at(turn, at + q), seed, rep, decision, provider, round) * total
                 for q in range(k):
-                    v = _guided(own_ends, own_guide, source[q])
+                    v = _guided(ends, guide, own, source[q])
                     items[_at(turn, at + q)] = v
                     if counting:
                         people[v] += 1
@@ -780,6 +783,52 @@ def mix(
     return True
 
 
+@kernel
+def mix(
+    r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
+    published, published_at, published_size, replacement, weight, flags, tally, people,
+    seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
+):  # fmt: skip
+    """Gather the batches of rows r0..r1 and count them: what is in each, and with what weight.
+
+    Row r fills ``sizes[r]`` slots by the rule of `ecosystem.mixing.Mixing`. Its different outputs are written
+    in order to ``outputs[place[r]:]`` with their ``weights``; ``distinct[r]`` says how many, ``kinds[r]`` how
+    many items of each class there are: human, synthetic, and the same two where flagged; ``weight[r]`` what
+    an item of each weighs. Human items are drawn by the stream ``decision`` and, where ``people`` is not empty,
+    counted in it. ``flags`` are the chances that a synthetic and a human item is flagged. Provider i reads the
+    ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with cumulative ``shares`` that add up to
+    ``sums[i]``, infinite from the last on. Returns False if a batch asks an author for more items than it
+    published; ``trouble`` then holds reader, author, wanted, had.
+    """
+    most, crowd, stock = 1, 8, 1
+    for r in range(r0, r1):
+        most = max(most, sizes[r])
+    for i in range(n):
+        crowd = max(crowd, pointer[i + 1] - pointer[i])
+    depth = published_size.shape[0]
+    for j in range(published_size.shape[1]):
+        held = 0
+        for d in range(depth):
+            held += published_size[d, j]
+        stock = max(stock, held)
+    source, whose, which, flag = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
+    by, turn = np.empty(most, np.int64), np.empty(most + 1, np.int64)
+    asked = np.empty(most + 1, np.int64)
+    wanted, begin = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64)
+    items, spare = np.empty(most, np.int32), np.empty(most, np.int32)
+    found, heavy = np.empty(most + 1, np.int32), np.empty(most + 1)
+    picks = np.empty(most, np.int64)
+    places = np.empty(258, np.int32)
+    card = np.arange(stock).astype(np.int32)
+    return _mix_rows(
+        r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
+        published, published_at, published_size, replacement, weight, flags, tally, people,
+        seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
+        source, whose, which, flag, by, turn, asked, wanted, begin, items, spare, found, heavy, picks,
+        places, card,
+    )  # fmt: skip
+
+
 # --- learning ---------------------------------------------------------------------------------------------
 
 
@@ -790,7 +839,7 @@ def _weight(value, reference, inverse):
 
 
 @inline
-def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, ends):
+def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, ends, t):
     """Recompute the cumulative weights of a block in the groups marked in ``dirty`` (bit by bit), and its sum."""
     at = np.int64(ids[place]) * STRIDE
     count = np.int64(counts[place])
@@ -811,12 +860,12 @@ def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, e
     if count > 0:
         left = np.int64(keys[2 * at + KEYS + count - 1]) + 1
     if high > left and spread > 0:
-        total += spread * (ends[high] - ends[left])
+        total += spread * (ends[t, high] - ends[t, left])
     sums[place] = total
 
 
 @inline
-def _between(values, keys, ids, lows, place, k, spread, ends):
+def _between(values, keys, ids, lows, place, k, spread, ends, t):
     """Compute the weight of the untouched outputs before entry k of a block anew."""
     at = np.int64(ids[place]) * STRIDE
     key = 2 * at + KEYS + k
@@ -826,7 +875,7 @@ def _between(values, keys, ids, lows, place, k, spread, ends):
         left = np.int64(keys[key - 1]) + 1
     weight = 0.0
     if v > left and spread > 0:
-        weight = spread * (ends[v] - ends[left])
+        weight = spread * (ends[t, v] - ends[t, left])
     values[at + D + k] = weight
 
 
@@ -835,7 +884,7 @@ def _high_of(lows, place, last, size):
     return size if place == last else np.int64(lows[place + 1])
 
 
-@kernel
+@inline
 def _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b):
     """Cut the full block b of a row in two, and make room for it in the row's list."""
     used = useds[r]
@@ -870,7 +919,7 @@ def _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b
     counts[place] = keep
 
 
-@kernel
+@bare
 def _row_of(blocks, r, v):
     """Return (b, k, found): the block of a row that covers output v, and its place there."""
     here = blocks.first[r]
@@ -930,13 +979,13 @@ def _ask_values(values, keys, ids, lows, here, used, outputs, begin, n):
                 _prefetch(values, at + line)
             asked = b
         k = _below(keys, 2 * at + KEYS, v)
-        _prefetch(values, at + W + k)
-        _prefetch(values, at + D + k)
-        _prefetch(values, at + Y + k)
-        _prefetch(values, at + L + k)
+        # What is new moves all entries behind it.
+        for part in range(W + k, W + k + 1 if keys[2 * at + KEYS + k] == v else D, 8):
+            for place in range(at + part, at + part + 4 * _SLOTS, _SLOTS):
+                _prefetch(values, place)
 
 
-@kernel
+@bare
 def clear(blocks, r):
     """Leave a row with one empty block."""
     here = blocks.first[r]
@@ -951,10 +1000,10 @@ def clear(blocks, r):
     blocks.counts[here] = 0
 
 
-@kernel
+@bare
 def _refresh(blocks, r, scales, tables, factor):
     """Multiply the raw values of a row by ``factor``, and recompute all its weights from them."""
-    size = tables.ends.shape[1] - 1
+    size = tables.ends.shape[1] - 1 - PAD
     here, used = blocks.first[r], blocks.used[r]
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
     counts, sums = blocks.counts, blocks.sums
@@ -977,12 +1026,12 @@ def _refresh(blocks, r, scales, tables, factor):
         at = np.int64(blocks.ids[place]) * STRIDE
         for k in range(blocks.counts[place]):
             values[at + W + k] = _weight(values[at + L + k], highest, scales.inverse[r])
-            _between(values, keys, ids, lows, place, k, scales.spread[r], tables.ends[table])
+            _between(values, keys, ids, lows, place, k, scales.spread[r], tables.ends, table)
         high = _high_of(lows, place, here + used - 1, size)
-        _add_up(values, keys, ids, lows, counts, sums, place, 255, high, scales.spread[r], tables.ends[table])
+        _add_up(values, keys, ids, lows, counts, sums, place, 255, high, scales.spread[r], tables.ends, table)
 
 
-@kernel
+@bare
 def refresh(r0, r1, factors, which, blocks, scales, tables):
     """Rescale rows by their ``factors`` and recompute their weights, where ``which`` says so."""
     for r in range(r0, r1):
@@ -990,15 +1039,12 @@ def refresh(r0, r1, factors, which, blocks, scales, tables):
             _refresh(blocks, r, scales, tables, factors[r])
 
 
-@kernel
+@inline
 def _learn_row(
     r, n, o, here, outputs, weights, gain, forget, after, step, values, keys, ids, lows, counts, sums, useds,
-    spare, free, base, reference, inverse, spread, highest, ends, laws, start, size, measuring, divergence, kept,
+    spare, free, base, reference, inverse, spread, highest, ends, t, laws, start, size, measuring, divergence, kept,
 ):  # fmt: skip
-    """Add one batch to a row; return its largest ln y, its divergence and the mass outside the batch.
-
-    Takes arrays one by one: numba counts references to what it takes from a tuple, again and again.
-    """
+    """Add one batch to a row; return its largest ln y, its divergence and the mass outside the batch."""
     b, dirty = 0, 0
     at = np.int64(ids[here]) * STRIDE
     key = 2 * at + KEYS
@@ -1019,6 +1065,7 @@ def _learn_row(
                     np.int64(lows[here + b + 1]),
                     spread,
                     ends,
+                    t,
                 )
                 dirty = 0
             b = _walk(lows, here, b, used, v)
@@ -1033,7 +1080,7 @@ def _learn_row(
         else:
             if count == FULL:
                 _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b)
-                _between(values, keys, ids, lows, here + b + 1, 0, spread, ends)
+                _between(values, keys, ids, lows, here + b + 1, 0, spread, ends, t)
                 used = useds[r]
                 _add_up(
                     values,
@@ -1047,6 +1094,7 @@ def _learn_row(
                     np.int64(lows[here + b + 1]),
                     spread,
                     ends,
+                    t,
                 )
                 _add_up(
                     values,
@@ -1060,6 +1108,7 @@ def _learn_row(
                     _high_of(lows, here + b + 1, here + used - 1, size),
                     spread,
                     ends,
+                    t,
                 )
                 dirty = 0
                 if v >= lows[here + b + 1]:
@@ -1075,7 +1124,7 @@ def _learn_row(
             _shift(values, at + L + k, count - k)
             keys[key + k] = v
             if k < count:
-                _between(values, keys, ids, lows, here + b, k + 1, spread, ends)
+                _between(values, keys, ids, lows, here + b, k + 1, spread, ends, t)
             dirty |= 255 << (k >> 3)
             counts[here + b] = count + 1
             old = base * laws[start, v]
@@ -1086,7 +1135,7 @@ def _learn_row(
         values[at + L + k] = now
         values[at + W + k] = _weight(now, reference, inverse)
         if fresh:
-            _between(values, keys, ids, lows, here + b, k, spread, ends)
+            _between(values, keys, ids, lows, here + b, k, spread, ends, t)
         highest = max(highest, now)
         dirty |= 1 << (k >> 3)
         if measuring and not forget:
@@ -1106,11 +1155,12 @@ def _learn_row(
         _high_of(lows, here + b, here + used - 1, size),
         spread,
         ends,
+        t,
     )
     return highest, divergence, kept
 
 
-@kernel
+@bare
 def learn(
     r0,
     r1,
@@ -1137,13 +1187,13 @@ def learn(
     done because the pool or its list of blocks has no room for it, or r1. Rows before ``last`` may be asked
     for ahead.
     """
-    size = tables.ends.shape[1] - 1
+    size = tables.ends.shape[1] - 1 - PAD
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
     counts, sums, firsts, useds = blocks.counts, blocks.sums, blocks.first, blocks.used
     rooms, spare, free = blocks.room, blocks.spare, blocks.free
     inverses, references, highests = scales.inverse, scales.reference, scales.highest
     bases, spreads, table_of = scales.base, scales.spread, scales.table
-    all_ends, laws, starts = tables.ends, tables.laws, tables.start
+    ends, laws, starts = tables.ends, tables.laws, tables.start
     for r in range(r0, r1):
         if r + 2 < last:
             _ask_keys(values, ids, lows, firsts[r + 2], useds[r + 2], outputs, place[r + 2], distinct[r + 2])
@@ -1184,7 +1234,7 @@ def learn(
             references[r] = log(gain[r] * heaviest)
         highest, divergence, kept = _learn_row(
             r, n, o, here, outputs, weights, gain[r], forget[r], after[r], step, values, keys, ids, lows, counts,
-            sums, useds, spare, free, bases[r], references[r], inverse, spreads[r], highests[r], all_ends[table],
+            sums, useds, spare, free, bases[r], references[r], inverse, spreads[r], highests[r], ends, table,
             laws, start, size, measuring, divergence, kept,
         )  # fmt: skip
         highests[r] = highest
@@ -1195,7 +1245,7 @@ def learn(
     return r1
 
 
-@kernel
+@bare
 def advance(
     r0, r1, outputs, weights, at, distinct, gain, forget, before, after, blocks, scales, tables, measuring,
     moved, n, out, place, size, active, seed, replicate, round, first, best, errs, score,
@@ -1221,7 +1271,7 @@ def advance(
     return r1
 
 
-@kernel
+@bare
 def dense(r0, r1, g, blocks, scales, tables, out):
     """Fill ``out``, shape (r1 − r0, V), with Θ of the rows."""
     for r in range(r0, r1):
@@ -1235,7 +1285,7 @@ def dense(r0, r1, g, blocks, scales, tables, out):
                 out[r - r0, blocks.keys[2 * at + KEYS + k]] = g[r] * blocks.values[at + Y + k]
 
 
-@kernel
+@bare
 def touched(r0, r1, g, blocks, pointer, outputs, values):
     """Write the touched outputs of the rows and their Θ, one row after the other, and where each row ends."""
     at_end = pointer[0]

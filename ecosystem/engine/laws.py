@@ -129,11 +129,11 @@ class Laws(ABC):
 
 
 def human_table(law: Floats) -> tuple[Floats, np.ndarray]:
-    """Return the cumulative human law, shape (1, V + 1), and where to start looking in it."""
+    """Return the cumulative human law as `ecosystem.engine.kernels.Tables` holds laws, and its guide."""
     from ecosystem.engine.sparse import guide_size
 
-    ends = np.zeros((1, law.size + 1))
-    ends[0, 1:] = np.cumsum(law)
+    ends = np.full((1, law.size + 1 + kernels.PAD), np.inf)
+    ends[0, 0], ends[0, 1 : law.size + 1] = 0.0, np.cumsum(law)
     guide = np.zeros((1, guide_size(law.size)), dtype=np.int32)
     kernels.guide_of(ends[0], guide[0])
     return ends, guide

@@ -196,6 +196,7 @@ class Rounds:
         rows = self.n * len(replicates)
         self.rules: list[Rules] = []
         self._ahead: Published | None = None
+        self._used = np.empty(0, dtype=np.int32)
         items = int(
             scenario.per_provider("outputs_per_round").sum() + scenario.per_provider("batch_size").sum()
         )
@@ -276,11 +277,14 @@ class Rounds:
         published, self._ahead = self._ahead or self._blank(), None
         if published.round != self.round:
             self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
+        if len(self.published) == self.published.maxlen:
+            self._used = self.published[0].items  # nobody reads them any more
         self.published.append(published)
 
     def _blank(self, round: int = 0) -> Published:
         plan = self._plan
-        items = np.empty(plan.published, dtype=np.int32)
+        used, self._used = self._used, np.empty(0, dtype=np.int32)
+        items = used if len(used) == plan.published else np.empty(plan.published, dtype=np.int32)
         return Published(items, plan.published_at, plan.published_size, round)
 
     def _learn(self, step: Step, recorded: bool, ahead: bool) -> None:

@@ -136,7 +136,8 @@ class SparseState(Laws):
         )
         keys, table = np.unique(np.column_stack([start, rows]), axis=0, return_inverse=True)
         size = self._starts.shape[1]
-        ends = np.zeros((len(keys), size + 1))
+        ends = np.zeros((len(keys), size + 1 + kernels.PAD))
+        ends[:, size + 1 :] = np.inf
         guide = np.zeros((len(keys), guide_size(size)), dtype=np.int32)
         with np.errstate(divide="ignore", invalid="ignore"):
             inverse = 1 / rows
@@ -145,7 +146,7 @@ class SparseState(Laws):
                 if self.sampled:
                     continue
                 weights = np.exp((np.log(law) - self._peaks[int(which)]) / temper)
-                ends[t, 1:] = np.cumsum(np.where(law > 0, weights, 0.0))
+                ends[t, 1 : size + 1] = np.cumsum(np.where(law > 0, weights, 0.0))
                 kernels.guide_of(ends[t], guide[t])
         self.tables = Tables(ends, guide, self._starts, self._peaks, keys[:, 0].astype(np.int64))
         for shard in self.shards:
