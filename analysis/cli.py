@@ -66,7 +66,7 @@ def main() -> None:
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Seconds between saves of the state to OUT.checkpoint: after a crash the same command goes on from there.",
+    help="Seconds between saves of the state to OUT.checkpoint: after a crash the same command goes on.",
 )
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with an interrupted run's folder.")
 def run(
@@ -93,7 +93,8 @@ def run(
     if resume is not None:
         if scenario or changes or seed is not None or out or alone is not None or engine != "auto":
             raise InputError(
-                "--resume goes on with a run as it was; the only other option is --replicates, beside how to run it"
+                "--resume goes on with a run as it was; beside how to run it, the only other option is "
+                "--replicates"
             )
         earlier = Trajectory.load(resume)
         _run(

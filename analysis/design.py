@@ -9,7 +9,7 @@ import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +124,14 @@ class Design:
         samples = cube.pop("samples", 0)
         options = {name: given[name] for name in ("replicates", "record", "metrics", "seed") if name in given}
         return cls(
-            scenario=_located(scenario, folder),
+            scenario=located(scenario, folder),
             grid={
-                path: [_located({path: value}, folder)[path] for value in values]
+                path: [located({path: value}, folder)[path] for value in values]
                 if isinstance(values, list)
                 else values
                 for path, values in _flat(given.get("grid", {})).items()
             },
-            rows=[_located(_flat(row, keep=Scenario.model_fields), folder) for row in rows],
+            rows=[located(_flat(row, keep=Scenario.model_fields), folder) for row in rows],
             latin_hypercube=_flat(cube),
             samples=samples,
             **options,
@@ -297,17 +297,18 @@ class Design:
         if isinstance(self.metrics, str) or not isinstance(self.metrics, Sequence):
             raise InputError(f'metrics = {self.metrics!r}: give a list of names, e.g. ["hill_1"]')
         for name in self.metrics:
-            if name not in self.metric_names:
-                close = difflib.get_close_matches(str(name), self.metric_names, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(self.metric_names)}"
+            if name not in metric_names():
+                close = difflib.get_close_matches(str(name), metric_names(), n=1)
+                hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(metric_names())}"
                 raise InputError(f"metrics: {name!r} is not a metric; {hint}")
 
-    @cached_property
-    def metric_names(self) -> tuple[str, ...]:
-        """Every metric that a run has, as the columns of a sweep are called."""
-        measured = Ecosystem(self.at(0)).measured
-        providers = measured.providers
-        return (KEPT, *providers, *(together(name, providers) for name in measured.population))
+
+@cache
+def metric_names() -> tuple[str, ...]:
+    """Every metric that a run has, the same for all scenarios, as the columns of a sweep are called."""
+    measured = Ecosystem(Scenario(n_outputs=2, rounds=1)).measured
+    providers = measured.providers
+    return (KEPT, *providers, *(together(name, providers) for name in measured.population))
 
 
 def together(name: str, providers: Any) -> str:
@@ -419,8 +420,8 @@ def _flat(table: Mapping[str, Any], above: str = "", keep: Any = ()) -> dict[str
     return flat
 
 
-def _located(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the paths of text, count and graph files absolute."""
+def located(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of text, count and graph files absolute: as they stand they are relative to a folder."""
     settings = dict(settings)
     for name in ("human", "sharing"):
         if isinstance(value := settings.get(name), str) and ":" in value:

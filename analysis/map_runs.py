@@ -1,6 +1,7 @@
 """Many runs over an executor: in chunks, yielded as they finish, whatever happens to the workers."""
 
 import hashlib
+import json
 import math
 import time
 import traceback
@@ -17,7 +18,7 @@ import pandas as pd
 
 import ecosystem
 from analysis.executors import ExecutorError, LocalExecutor, processors
-from ecosystem import Ecosystem, Scenario
+from ecosystem import Scenario
 from ecosystem.lots import run_lots
 from ecosystem.types import Floats
 
@@ -223,6 +224,15 @@ def code_version() -> str:
     for name, content in sorted(_files(root)):
         sha.update(f"{name}\0{len(content)}\0".encode() + content)
     return f"{ecosystem.__version__}+{sha.hexdigest()[:12]}"
+
+
+def described(scenario: Scenario) -> bytes:
+    """Return a text of a scenario with its seed and of the files it names, which may change: a run's key."""
+    parts = [scenario.digest, json.dumps(scenario.source.origin, sort_keys=True, default=str)]
+    if isinstance(scenario.sharing, str) and ":" in scenario.sharing:
+        matrix = scenario.W
+        parts.append(hashlib.sha256(matrix.data.tobytes() + matrix.indices.tobytes()).hexdigest())
+    return "\0".join(parts).encode()
 
 
 def _files(folder: Any, above: str = "") -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ while files are merged can leave a run in two of them; its rows are the same in 
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ import pyarrow.parquet as pq
 
 from ecosystem.errors import InputError
 from ecosystem.scenario import write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 TABLES = ("runs", "failures")
 
@@ -112,6 +117,32 @@ class Shards:
         for part in parts:
             part.unlink()
         self._small = 0
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time write to a folder; the lock ends with the process, however it ends.
+
+    Folders that are made for it are removed if they are empty in the end.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if handle is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"another command is writing to {folder}; wait for it, or stop it") from None
+            except OSError:
+                pass  # a file system without locks
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()
 
 
 def files(folder: Path, table: str) -> list[Path]:

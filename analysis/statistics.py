@@ -14,8 +14,8 @@ class Estimate(NamedTuple):
     half_width: float
 
     def text(self, digits: int = 3) -> str:
-        """Write as "12.3 ± 0.4", or "12.3" where there is no interval."""
-        if not 0 < self.half_width < np.inf:
+        """Write as "12.3 ± 0.4", or "12.3" where there is no interval, or none wider than rounding errors."""
+        if not 1e-12 * abs(self.mean) < self.half_width < np.inf:
             return number(self.mean, digits)
         places = max(0, 1 - int(np.floor(np.log10(self.half_width))))
         return f"{self.mean:,.{places}f} ± {self.half_width:,.{places}f}"

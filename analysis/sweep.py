@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,18 +22,14 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from analysis import shards
-from analysis.design import KEPT, Design, as_cell, together
+from analysis.design import KEPT, Design, as_cell, metric_names, together
 from analysis.executors import ClusterExecutor, ExecutorError, LocalExecutor
-from analysis.map_runs import Failure, Outcome, RunResult, code_version, map_chunks
+from analysis.map_runs import Failure, Outcome, RunResult, code_version, described, map_chunks
 from analysis.statistics import Estimate, number
 from ecosystem import InputError, Scenario, metrics
+from ecosystem.engine import announce
 from ecosystem.scenario import write_atomically
 from ecosystem.trajectory import check_vacant
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 _LIBRARIES = ("mesa", "numpy", "networkx", "scipy", "pandas", "pyarrow")
 
@@ -154,7 +149,10 @@ def sweep(
     folder = Path(out)
     check_vacant(folder, resumed=resume)
     started, clock, busy = datetime.now(UTC), time.perf_counter(), 0.0
-    with _locked(folder), tqdm(total=len(plan), unit="run", disable=not progress, smoothing=0.05) as bar:
+    with (
+        shards.locked(folder),
+        tqdm(total=len(plan), unit="run", disable=not progress, smoothing=0.05) as bar,
+    ):
         columns = _Columns(plan)
         store, done, failed = _opened(folder, plan, columns, resume, retry_failed)
         bar.initial = bar.n = len(done)  # so that the time left is that of this session's runs
@@ -216,21 +214,12 @@ class _Run:
 def _identified(plan: Design) -> Iterator[_Run]:
     """Yield every run with the hash of what determines its outcome."""
     code = code_version()
-    last, described = -1, b""
+    last, common = -1, b""
     for point, scenario, replicate in plan.runs():
         if point != last:  # replicates have this in common
-            last, described = point, _described(scenario) + code.encode()
-        sha = hashlib.sha256(described + f"\0replicate {replicate}".encode())
+            last, common = point, described(scenario) + code.encode()
+        sha = hashlib.sha256(common + f"\0replicate {replicate}".encode())
         yield _Run(sha.hexdigest()[:20], point, scenario, replicate)
-
-
-def _described(scenario: Scenario) -> bytes:
-    """Return a text of the scenario with its seed, and of the files it names, which may change."""
-    parts = [scenario.digest, json.dumps(scenario.source.origin, sort_keys=True, default=str)]
-    if isinstance(scenario.sharing, str) and ":" in scenario.sharing:
-        matrix = scenario.W
-        parts.append(hashlib.sha256(matrix.data.tobytes() + matrix.indices.tobytes()).hexdigest())
-    return "\0".join(parts).encode()
 
 
 def _feed(runs: Iterator[_Run], ahead: dict[int, _Run]) -> Iterator[tuple[Scenario, int]]:
@@ -306,7 +295,7 @@ class _Columns:
             pa.field("replicate", pa.int64()),
         ]
         head += [pa.field(name, kind) for name, kind in self.kinds.items()]
-        names = plan.metric_names if plan.metrics is None else dict.fromkeys((KEPT, *plan.metrics))
+        names = metric_names() if plan.metrics is None else dict.fromkeys((KEPT, *plan.metrics))
         measured = [("round", pa.int64()), *((name, pa.float64()) for name in names)]
         self.schemas = {
             "runs": pa.schema(head + measured),
@@ -376,25 +365,6 @@ def _note(folder: Path, changes: Mapping[str, Any]) -> None:
     write_atomically(file, json.dumps(note, indent=2).encode())
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time write to a folder; the lock ends with the process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY) if fcntl is not None else None
-    try:
-        if handle is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"another sweep is writing to {folder}; wait for it, or stop it") from None
-            except OSError:
-                pass  # a file system without locks
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
 # --- the command ----------------------------------------------------------------------------------
 
 
@@ -419,6 +389,8 @@ def command(
     plan = Design.from_toml(design)
     click.echo(f"{len(plan):,} runs: {len(plan.points):,} points × {plan.replicates} replicates", err=True)
     on_cluster = scheduler is not None or scheduler_file is not None
+    if not on_cluster:
+        announce()
     try:
         with ClusterExecutor(scheduler, scheduler_file) if on_cluster else LocalExecutor(workers) as executor:
             if isinstance(executor, ClusterExecutor) and not executor.threads():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -41,7 +42,7 @@ class SparseLaws:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparseLaws) or self.shape != other.shape:
             return False
-        parts = [(self.start, other.start), (self.scale, other.scale)]
+        parts: list[tuple[np.ndarray, np.ndarray]] = [(self.start, other.start), (self.scale, other.scale)]
         for mine, its in zip(self.touched, other.touched, strict=True):
             parts += [(mine.indptr, its.indptr), (mine.indices, its.indices), (mine.data, its.data)]
         return all(np.array_equal(a, b) for a, b in parts)
@@ -49,6 +50,10 @@ class SparseLaws:
     def __getitem__(self, replicate: int) -> Floats:
         """Θ of one replicate as a dense array, shape (N, V): mind its size."""
         return np.stack([self.law(replicate, provider) for provider in range(self.scale.shape[1])])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Θ of all replicates as a dense array, shape (replicates, N, V): mind its size."""
+        return np.stack([self[replicate] for replicate in range(len(self))]).astype(dtype or float)
 
     def law(self, replicate: int, provider: int) -> Floats:
         """Return Θ of one provider, shape (V,)."""
@@ -96,7 +101,7 @@ class SparseLaws:
 
     def save(self, path: Path) -> None:
         """Write it as an .npz file."""
-        arrays = {"start": self.start, "scale": self.scale}
+        arrays: dict[str, np.ndarray] = {"start": self.start, "scale": self.scale}
         for number, matrix in enumerate(self.touched):
             arrays |= {
                 f"pointer_{number}": matrix.indptr,

@@ -28,7 +28,8 @@ def study(quick: bool) -> Answer:
         rounds=rounds,
         record_every=rounds,
     )
-    final = independent(scenario, copies, temperature=TEMPERATURES).final[0, :, 0].reshape(-1, copies)
+    laws = np.asarray(independent(scenario, copies, temperature=TEMPERATURES).final)
+    final = laws[0, :, 0].reshape(-1, copies)
     # Finite steps: the deviation is multiplied by 1 + a(k)(1/T − 1) in round k, close to the power law.
     steps = items / (pretraining + items * np.arange(1, rounds + 1))
     growth = np.log(1 + items * rounds / pretraining)

@@ -46,7 +46,7 @@ def study(quick: bool) -> Answer:
             record_every=rounds,
         )
         modes.append(agreement_modes(scenario).growing)
-        final = run(scenario, replicates, progress=True).final
+        final = np.asarray(run(scenario, replicates, progress=True).final)
         leaders = final.reshape(replicates, 2, 5, 10).mean(axis=2).argmax(axis=2)
         different = int((leaders[:, 0] != leaders[:, 1]).sum())
         apart.append(different / replicates)

@@ -12,12 +12,14 @@ import click
 import pandas as pd
 
 from analysis.executors import ClusterExecutor
+from analysis.shards import locked
 from analysis.whatif.bench import Bench
 from analysis.whatif.comparison import Comparison, Interrupted, compare
 from analysis.whatif.levers import Target, parse_target
 from analysis.whatif.plan import EXAMPLE, Plan, read_plan
 from analysis.whatif.report import Report, Section, sentence, stopped_in_words, summary
 from ecosystem import InputError, Scenario
+from ecosystem.engine import announce
 from ecosystem.trajectory import check_vacant, whole_folder
 
 MAIN = (
@@ -62,6 +64,8 @@ def command(
     if resume and out is None:
         raise InputError("--resume: give the folder to go on with, --out DIR")
     folder = out or Path("results") / f"whatif-{datetime.now():%Y%m%d-%H%M%S}"
+    if (folder / "runs.parquet").is_file() and not resume:
+        raise InputError(f"{folder} is already there; go on with it, --resume, or choose another place")
     check_vacant(folder, resumed=resume)
     plan = read_plan(policies or EXAMPLE, baseline, **numbers)
     target = parse_target(require) if require is not None else None
@@ -79,9 +83,14 @@ def command(
     in_report = "baseline.toml" if baseline is not None or plan.baseline_text else None
     typed = _typed("policies.toml", in_report, options)
     executor = ClusterExecutor(scheduler, scheduler_file) if on_cluster else None
+    if executor is None:
+        announce()
     interrupted, failed = False, ""
     report: _Found | None
-    with Bench(plan.collapse_line, executor=executor, workers=workers, progress=True) as bench:
+    with (
+        locked(folder),
+        Bench(plan.collapse_line, executor=executor, workers=workers, progress=True, keep=folder) as bench,
+    ):
         if resume and (folder / "runs.parquet").is_file():
             bench.read(folder)
         try:
@@ -93,7 +102,7 @@ def command(
         except RuntimeError as error:  # a run that failed, or workers that are lost
             failed, report = str(error), None
         if bench.known:
-            with whole_folder(folder, replace=resume) as inside:
+            with whole_folder(folder, replace=True) as inside:
                 bench.write(inside)
                 if report is not None:
                     Report(plan, command=typed, **vars(report)).write(inside)

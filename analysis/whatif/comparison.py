@@ -283,7 +283,7 @@ def _check(
 def _known(bench: Bench, scenarios: Mapping[str, Scenario]) -> int:
     """Return how many replicates, from the first, are known of every scenario."""
     n = 0
-    while all((scenario.digest, n) in bench.known for scenario in scenarios.values()):
+    while all((bench.key(scenario), n) in bench.known for scenario in scenarios.values()):
         n += 1
     return n
 

@@ -137,7 +137,7 @@ def explore(
     bench.run(scenarios.values(), range(replicates), f"{len(points)} futures of {len(settings)} policies")
     rows, spread = [], []
     for (future, policy), scenario in scenarios.items():
-        runs = [list(bench.known[scenario.digest, r].outcomes.values()) for r in range(replicates)]
+        runs = bench.outcomes(scenario, range(replicates)).to_numpy()
         means = dict(zip(OUTCOMES, np.mean(runs, axis=0), strict=True))
         rows.append({"future": future, "policy": policy, "replicates": replicates} | means)
         luck = np.var(runs, axis=0, ddof=1) / replicates if replicates > 1 else np.full(len(OUTCOMES), np.nan)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.design import located
 from analysis.whatif.comparison import BASELINE, FIRST
 from ecosystem import InputError, Scenario
-from ecosystem.human import existing_file, expanded
+from ecosystem.human import existing_file
 
 EXAMPLE = Path(__file__).with_name("policies.toml")
 """The example that comes with the package."""
@@ -160,21 +161,12 @@ def _baseline(given: Any, file: Path, other: str | os.PathLike[str] | None) -> t
         source = existing_file(os.fspath(other) if other is not None else os.fspath(file.parent / given))
         text = source.read_text(encoding="utf-8")
         try:
-            return _located(tomllib.loads(text), source), text
+            return located(tomllib.loads(text), source.parent.resolve()), text
         except (ValueError, RecursionError) as error:
             raise InputError(f"{source} is not TOML: {error}") from None
     if not isinstance(given, Mapping):
         raise InputError(f"baseline = {given!r}: allowed: {_TOP['baseline']}")
-    return _located(dict(given), file), ""
-
-
-def _located(settings: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Make the paths in settings absolute; as they stand they are relative to their file."""
-    for name in ("human", "sharing"):
-        if isinstance(value := settings.get(name), str) and ":" in value:
-            kind, _, target = value.partition(":")
-            settings[name] = f"{kind}:{file.parent.resolve() / expanded(target)}"
-    return settings
+    return located(given, file.parent.resolve()), ""
 
 
 def _policies(

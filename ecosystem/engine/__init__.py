@@ -1,8 +1,9 @@
 """The round, compiled: for many providers and replicates. Which scenarios it covers, and when it compiles.
 
-A scenario with far more items a round than outputs is run in counts (`ecosystem.engine.counts`): the same law,
-other draws. Everywhere else both engines take the same uniforms from the same keyed streams and invert the same cumulative laws, so they
-agree draw for draw (up to a uniform that falls within rounding error of the boundary between two outputs).
+A scenario with far more items a round than outputs is run in counts (`ecosystem.engine.counts`): the same
+law, other draws. Everywhere else both engines take the same uniforms from the same keyed streams and invert
+the same cumulative laws, so they agree draw for draw (up to a uniform that falls within rounding error of the
+boundary between two outputs).
 """
 
 import os

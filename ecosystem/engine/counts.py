@@ -4,12 +4,12 @@ Which item is which does not matter, only how many there are of each output. Wit
 published by j, B_j in all:
 
 - publish: n_j is multinomial(B_j, τ_{T_j}(Θ_j)), of the law of the best of K where outputs are curated;
-- mix: the human slots of a batch are binomial(m, λ), those of each author multinomial by W, what a reader gets
-  of an author multivariate hypergeometric (multinomial with replacement), human items multinomial(h);
+- mix: the human slots of a batch are binomial(m, λ), those of each author multinomial by W, what a reader
+  gets of an author multivariate hypergeometric (multinomial with replacement), human items multinomial(h);
 - flags are binomial in what was got.
 
-The law of a round is that of items drawn one by one; the draws are not the same ones. 10⁹ items cost what V does.
-The same bits everywhere where numpy draws the same binomials.
+The law of a round is that of items drawn one by one; the draws are not the same ones. 10⁹ items cost what V
+does. The same bits everywhere where numpy draws the same binomials.
 """
 
 from typing import Any
@@ -86,7 +86,7 @@ class CountedRounds(Rounds):
         return kinds, self._step(outputs, weight.ravel(), np.arange(rows) * self.size, distinct, total)
 
     def _batch(self, row: int) -> Integers:
-        """Return what a row's batch holds: human, synthetic, flagged human, flagged synthetic, shape (4, V)."""
+        """Return what a row's batch holds: human, synthetic, and both of them flagged, shape (4, V)."""
         rules, provider, first = self.rules[row // self.n], row % self.n, row // self.n * self.n
         m = int(rules.batch_size[provider])
         fresh = min(max(float(rules.fresh_fraction[provider]), 0.0), 1.0)
@@ -145,7 +145,7 @@ class CountedRounds(Rounds):
         own = slice(number * self.n, (number + 1) * self.n)
         there = self.laws.active[own]
         now, then = (self._counts(own, ago)[there].sum(axis=0) * 1.0 for ago in (0, 1))
-        same, across = metrics.of_publications(now, then).values()  # type: ignore[arg-type]
+        same, across = metrics.of_publications(now, then).values()
         return float(same), float(across)
 
     def published_law(self, number: int) -> Floats:

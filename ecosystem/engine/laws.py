@@ -100,9 +100,9 @@ class Laws(ABC):
             0, rows, n, np.ones(rows, dtype=bool), np.ones(rows), np.full(rows, size), at[own],
             np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(n), *human,
             np.zeros(len(self.replicates), dtype=np.int64), np.zeros(0, dtype=np.int32), empty, empty, False,
-            np.ones((rows, 4)), np.zeros(2), tally, np.zeros(0, dtype=np.int64), self.seed, self.replicates.start, 0,
-            int(Decision.INITIAL), first, outputs, weights, distinct[own], np.zeros((rows, 4), dtype=np.int64),
-            np.zeros(4, dtype=np.int64),
+            np.ones((rows, 4)), np.zeros(2), tally, np.zeros(0, dtype=np.int64), self.seed,
+            self.replicates.start, 0, int(Decision.INITIAL), first, outputs, weights, distinct[own],
+            np.zeros((rows, 4), dtype=np.int64), np.zeros(4, dtype=np.int64),
         )  # fmt: skip
         full = np.full(self.rows, float(size))
         return Step(outputs, weights, at, distinct, full, np.ones(self.rows), full, accumulate=False)

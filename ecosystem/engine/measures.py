@@ -1,7 +1,7 @@
 r"""Metrics of sparse providers: what is touched is summed, what is not has a closed form.
 
-An untouched output has probability :math:`c\,\Theta_v(0)` with one c per provider, so its part of every metric is
-c times a sum over all outputs, less the sum over the touched ones. Formulas: `ecosystem.metrics`.
+An untouched output has probability :math:`c\,\Theta_v(0)` with one c per provider, so its part of every
+metric is c times a sum over all outputs, less the sum over the touched ones. Formulas: `ecosystem.metrics`.
 """
 
 from math import asin, exp, log, sqrt
@@ -14,7 +14,6 @@ from ecosystem.engine.kernels import KEYS, STRIDE, L, Y, _row_of, inline, kernel
 __all__ = [
     "METRICS",
     "Facts",
-    "Sums",
     "add_to_mean",
     "of_mean",
     "of_publications",
@@ -199,7 +198,7 @@ def _keep(best, k, held, p):
 
 @kernel
 def of_rows(r0, r1, g, active, mass_k, moved, blocks, scales, tables, facts, entropy, out):
-    """Fill ``out``, shape (rows, 13), with the metrics of rows r0..r1; ``entropy`` is that of the human law."""
+    """Fill ``out``, shape (rows, 13), with the metrics of rows r0..r1; ``entropy`` is the human law's."""
     sums = np.empty(SUMS)
     size = len(facts.human)
     k = min(mass_k, size)

@@ -331,7 +331,7 @@ class Rounds:
         return kinds, self._step(plan.outputs, plan.weights, plan.batch_at, distinct, total)
 
     def _readable(self, window: int) -> tuple[np.ndarray, Integers, Integers]:
-        """Return the items of the last rounds, and where each row's are and how many, shape (rounds, rows)."""
+        """Return the items of the last rounds, where each row's are and how many, shape (rounds, rows)."""
         rounds = list(self.published)[-window:]
         if len(rounds) == 1:
             return rounds[0].items, rounds[0].at[None], rounds[0].size[None]
@@ -420,7 +420,7 @@ class Rounds:
             `POPULATION_COLUMNS`.
         """
         replicates, m = len(self.replicates), len(measures.METRICS)
-        providers = np.full((replicates * self.n, len(PROVIDER_COLUMNS)), np.nan)
+        providers: np.ndarray = np.full((replicates * self.n, len(PROVIDER_COLUMNS)), np.nan)
         of_rows = np.full((len(providers), m), np.nan)
         mass_k = self.config.mass_k
         self._each(lambda cut: self.laws.measure_rows(cut, mass_k, self._entropy, of_rows))
@@ -489,8 +489,8 @@ class Rounds:
             own = slice(first, last)
             past = (then.at[own], then.size[own]) if len(then.items) else (now.at[own], now.size[own])
             measures.of_publications(
-                0, last - first, self.laws.active[own], now.items, now.at[own], now.size[own], then.items, *past,
-                self.human, self.tallies[cut], out[own],
+                0, last - first, self.laws.active[own], now.items, now.at[own], now.size[own], then.items,
+                *past, self.human, self.tallies[cut], out[own],
             )  # fmt: skip
 
         self._each(count)
@@ -509,8 +509,8 @@ class Rounds:
             past = _active_items(then, own, self.laws.active)
         zero = np.zeros(1, dtype=np.int64)
         measures.of_publications(
-            0, 1, np.ones(1, dtype=bool), items, zero, np.array([len(items)]), past, zero, np.array([len(past)]),
-            self.human, self.tallies[0], out,
+            0, 1, np.ones(1, dtype=bool), items, zero, np.array([len(items)]), past, zero,
+            np.array([len(past)]), self.human, self.tallies[0], out,
         )  # fmt: skip
         return float(out[0, 0]), float(out[0, 1])
 
@@ -591,7 +591,7 @@ def _active_items(published: Published, own: slice, active: np.ndarray) -> np.nd
 
 
 def _cuts(n: int, replicates: int, apart: bool, items: int) -> list[tuple[int, int]]:
-    """Return ranges of rows, as many as are worth a thread; with ``apart`` none holds rows of two replicates."""
+    """Return ranges of rows, as many as are worth a thread; with ``apart`` none is of two replicates."""
     pieces = min(_CUTS, n * replicates, 1 + items * replicates // _WORTH)
     if apart:
         pieces = min(n, -(-pieces // replicates))

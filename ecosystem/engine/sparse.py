@@ -30,11 +30,13 @@ class _Shard:
         self._end = rows * room
         values, keys = _pool(2 * rows + 8)
         self.blocks = Blocks(
-            values, keys, *lists, np.zeros(rows * room), starts, np.full(rows, room, dtype=np.int64),
-            np.ones(rows, dtype=np.int64), np.zeros(2 * rows + 8, dtype=np.int32), np.array([rows, 0]),
+            values, keys, lists[0], lists[1], lists[2], np.zeros(rows * room), starts,
+            np.full(rows, room, dtype=np.int64), np.ones(rows, dtype=np.int64),
+            np.zeros(2 * rows + 8, dtype=np.int32), np.array([rows, 0]),
         )  # fmt: skip
         self.blocks.ids[starts] = np.arange(rows)
-        self.scales = Scales(*(np.zeros(rows) for _ in range(5)), np.zeros(rows, dtype=np.int64))
+        scalars: list[Any] = [*(np.zeros(rows) for _ in range(5)), np.zeros(rows, dtype=np.int64)]
+        self.scales = Scales(*scalars)
         for row in range(rows):
             kernels.clear(self.blocks, row)
 
@@ -199,8 +201,8 @@ class SparseState(Laws):
         row = 0
         while row < shard.rows:
             learning = (
-                step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget, g, after, shard.blocks,
-                shard.scales, self.tables, measuring, self.moved[own],
+                step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget, g, after,
+                shard.blocks, shard.scales, self.tables, measuring, self.moved[own],
             )  # fmt: skip
             if then is None:
                 row = kernels.learn(row, shard.rows, shard.rows, *learning)
@@ -247,7 +249,7 @@ class SparseState(Laws):
                 if a < b:
                     pieces.append(self._touched(shard, a - shard.first, b - shard.first))
             touched.append(sparse.csr_array(sparse.vstack(pieces, format="csr")))
-            touched[-1].resize((n, size))
+            touched[-1].resize((n, size))  # type: ignore[arg-type]
         return SparseLaws(self._starts, (base * self.g).reshape(len(self.replicates), n), touched)
 
     def _touched(self, shard: _Shard, r0: int, r1: int) -> sparse.csr_array:

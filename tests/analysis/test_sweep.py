@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 from analysis import cli, map_runs, shards
 from analysis import sweep as sweeps
-from analysis.design import Design, with_setting
+from analysis.design import Design, metric_names, together, with_setting
 from analysis.executors import ClusterExecutor, ExecutorError, LocalExecutor
 from analysis.map_runs import map_chunks
 from analysis.statistics import estimate
@@ -36,12 +36,15 @@ GRID = {"temperature": [0.5, 1.0], "sharing": ["ring", "complete"]}
 
 
 class Inline(Executor):
-    """Computes in this process; ``break_on`` dies like a process pool when a chunk holds that replicate."""
+    """Computes in this process; ``break_on`` dies like a process pool when a chunk holds that replicate.
+
+    With ``seconds`` every run says that it took so long.
+    """
 
     slots = 2
 
-    def __init__(self, break_on=None, deaths=10**9):
-        self.break_on, self.deaths = break_on, deaths
+    def __init__(self, break_on=None, deaths=10**9, seconds=None):
+        self.break_on, self.deaths, self.seconds = break_on, deaths, seconds
         self.chunks, self.computed = [], 0
 
     def submit(self, fn, /, *args, **kwargs):
@@ -55,6 +58,8 @@ class Inline(Executor):
             fn, args, kwargs = pickle.loads(pickle.dumps((fn, args, kwargs)))  # as it would travel
             answers = fn(*args, **kwargs)
             self.computed += len(answers)
+            if self.seconds is not None:
+                answers = [(*answer[:2], self.seconds) for answer in answers]
             future.set_result(answers)
         return future
 
@@ -356,7 +361,7 @@ def test_a_run_in_two_files_is_read_once(tmp_path):
 
 
 def test_many_short_runs_are_sent_together():
-    executor = Inline()
+    executor = Inline(seconds=0.01)
     scenario = BASE.replace(rounds=1)
     outcomes = list(map_runs.map_runs([(scenario, r) for r in range(400)], replicate_of, executor=executor))
     assert sorted(outcome.value for outcome in outcomes) == list(range(400))
@@ -487,7 +492,7 @@ def test_a_suspect_runs_alone_so_that_no_other_falls_with_it():
     assert {o.replicate for o in outcomes if o.failure} == {7}
     assert len(outcomes) == 40
     assert executor.fallen[3:] == [[[7]], [[7]]]
-    assert max(map(len, executor.fallen[:3])) > 1
+    assert max(sum(map(len, chunks)) for chunks in executor.fallen[:3]) > 1  # others fell with it
 
 
 def test_a_run_whose_worker_is_killed_from_outside_is_repeated():
@@ -581,10 +586,25 @@ def test_a_sweep_grows_by_points_and_replicates_only(tmp_path, monkeypatch):
         swept(large, out, resume=True)
 
 
+def test_all_runs_have_the_same_metrics():
+    several = [
+        {"sharing": "isolated", "n_providers": 1},
+        {"sharing": "ring", "n_providers": 3, "price_human_item": 2.0},
+        {"interventions": [{"kind": "detector", "true_positive": 0.5}, {"kind": "curation", "best_of": 2}]},
+    ]
+    for settings in several:
+        for engine in ("agents", "compiled"):
+            result = run(Scenario(n_outputs=9, rounds=1, batch_size=5, **settings), engine=engine)
+            providers = tuple(result.table.columns.drop(["replicate", "round", "provider"]))
+            population = result.population.columns.drop(["replicate", "round"])
+            whole = (*providers, *(together(name, providers) for name in population))
+            assert whole == metric_names()[1:]
+
+
 def test_two_sweeps_do_not_write_to_one_folder(tmp_path):
     pytest.importorskip("fcntl")
     design = Design(BASE)
-    with sweeps._locked(tmp_path / "out"), pytest.raises(InputError, match="another sweep is writing"):
+    with shards.locked(tmp_path / "out"), pytest.raises(InputError, match="another command is writing"):
         swept(design, tmp_path / "out", resume=True)
     assert len(swept(design, tmp_path / "out").table) == 1
 

@@ -118,13 +118,13 @@ class Known(Bench):
     def run(self, scenarios, replicates, what=""):
         for replicate in replicates:
             for scenario in scenarios:
-                if (scenario.digest, replicate) in self.known:
+                if (self.key(scenario), replicate) in self.known:
                     continue
                 if self.stop_after is not None and len(self.known) >= self.stop_after:
                     raise KeyboardInterrupt
                 values = dict.fromkeys(OUTCOMES, 0.0) | self.outcome(scenario, replicate)
                 course = pd.DataFrame({"round": [0, 1], **{name: [1.0, values[name]] for name in CURVES}})
-                self.known[scenario.digest, replicate] = Measured(values, course)
+                self.known[self.key(scenario), replicate] = Measured(values, course)
 
 
 def level(scenario):
@@ -384,7 +384,7 @@ def test_the_known_threshold_is_found(here):
     """Many items a round, one model, the human law as start: the mean field's minimum fresh fraction."""
     scenario = Scenario(
         human="zipf", n_outputs=6, n_providers=1, sharing="isolated", temperature=0.7, schedule="forget:0.5",
-        outputs_per_round=5_000, batch_size=5_000, with_replacement=True, rounds=30, record_every=30,
+        outputs_per_round=500_000, batch_size=500_000, with_replacement=True, rounds=30, record_every=30,
     )  # fmt: skip
     exact = theory.minimum_fresh_fraction(scenario.source.law, 0.7, 0.8)
     with Bench(executor=here) as bench:
@@ -836,6 +836,48 @@ def test_runs_are_kept_when_one_fails(call, tmp_path, monkeypatch):
     assert "go on with: ecosystem whatif p.toml --out part --resume" in part.stderr
     assert len(pd.read_parquet(tmp_path / "part" / "runs.parquet")) == 4
     assert call("p.toml", "--out", "part", "--resume").exit_code == 0
+
+
+def test_an_edited_text_is_another_scenario(call, tmp_path, monkeypatch):
+    (tmp_path / "words.txt").write_text("one two two three three three")
+    (tmp_path / "p.toml").write_text(FILE.replace("n_outputs = 20", 'human = "text:words.txt"'))
+    assert call("p.toml", "--out", "out").exit_code == 0
+    asked = []
+    real = bench.map_runs
+    monkeypatch.setattr(bench, "map_runs", lambda runs, *a, **k: real(asked.extend(runs) or asked, *a, **k))
+    assert call("p.toml", "--out", "out", "--resume").exit_code == 0
+    assert asked == []
+    (tmp_path / "words.txt").write_text("one two two three three three three")
+    assert call("p.toml", "--out", "out", "--resume").exit_code == 0
+    assert len(asked) == 9
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9")
+def test_kill_loses_only_the_runs_since_the_last_save(call, tmp_path, monkeypatch):
+    long = FILE.replace("rounds = 6", "rounds = 40").replace("replicates = 3", "replicates = 100")
+    (tmp_path / "long.toml").write_text(long)
+    script = (
+        "import analysis.whatif.bench as b; b.SAVE_SECONDS = 0; from analysis.cli import main; "
+        "main(['whatif', 'long.toml', '--out', 'out', '--workers', '1'])"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    saved = tmp_path / "out" / "runs.parquet"
+    while not saved.is_file():
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    kept = len(pd.read_parquet(saved))
+    assert 0 < kept < 300
+    asked, real = [], bench.map_runs
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "map_runs", lambda runs, *a, **k: real(asked.extend(runs) or asked, *a, **k))
+        resumed = call("long.toml", "--out", "out", "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert len(asked) == 300 - kept
+    assert call("long.toml", "--out", "whole").exit_code == 0
+    for name in ("outcomes.csv", "answer.txt"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
 QUESTIONS = {

@@ -433,6 +433,13 @@ def last(final):
     return SparseLaws(final.start, final.scale[1:], final.touched[1:])
 
 
+def test_sparse_laws_as_an_array(twice):
+    dense, thin = twice
+    whole = np.asarray(thin.final)
+    assert whole.shape == thin.final.shape
+    np.testing.assert_allclose(whole, dense.final, rtol=1e-12, atol=1e-15)
+
+
 def test_sparse_laws_are_saved_and_loaded(twice, tmp_path):
     _, thin = twice
     thin.final.save(tmp_path / "laws.npz")
