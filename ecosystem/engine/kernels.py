@@ -1,10 +1,11 @@
 r"""The round as compiled kernels over sparse providers: publish, mix, learn.
 
-**What a provider is here.** In raw units :math:`\Theta_v = g\,y_v` with one factor g for all outputs. The update
-:math:`\Theta \leftarrow (1-a)\Theta + a\,\mathrm{freq}` changes g, and adds to :math:`y_v` of the outputs in the
-batch only (under "accumulate" exactly the item count, so that y are counts). The temperature map does not see g.
-An output that a provider has not touched keeps :math:`y_v = s_b\,\ell_0\,\Theta_v(0)`: its law is shared. What a
-provider owns is therefore its touched outputs, sorted by output and cut into *blocks* of at most 63:
+**What a provider is here.** In raw units :math:`\Theta_v = g\,y_v` with one factor g for all outputs. The
+update :math:`\Theta \leftarrow (1-a)\Theta + a\,\mathrm{freq}` changes g, and adds to :math:`y_v` of the
+outputs in the batch only (under "accumulate" exactly the item count, so that y are counts). The temperature
+map does not see g. An output that a provider has not touched keeps :math:`y_v = s_b\,\ell_0\,\Theta_v(0)`:
+its law is shared. What a provider owns is therefore its touched outputs, sorted by output and cut into
+*blocks* of at most 63:
 
 ====  ==================================================================================================
 ``G``    weight of each of its 8 groups of 8 entries
@@ -17,9 +18,9 @@ provider owns is therefore its touched outputs, sorted by output and cut into *b
 ====  ==================================================================================================
 
 E, H and G are recomputed from weights whenever one of these changes, and weights from y: nothing is ever
-added to a running sum, so nothing drifts. Publishing adds up the blocks of a provider once a round, then finds
-every output in a few comparisons of 8 numbers at once: O(log) an item, whatever V. Drawing is by inversion in
-output order with the uniforms of `ecosystem.randomness`, as in the reference engine.
+added to a running sum, so nothing drifts. Publishing adds up the blocks of a provider once a round, then
+finds every output in a few comparisons of 8 numbers at once: O(log) an item, whatever V. Drawing is by
+inversion in output order with the uniforms of `ecosystem.randomness`, as in the reference engine.
 """
 
 import hashlib
@@ -117,8 +118,8 @@ class Tables(NamedTuple):
     Attributes
     ----------
     ends : ndarray, shape (n, V+1+PAD)
-        Cumulative tempered initial laws, relative to their largest weight: ``ends[t, v]`` is the sum before v.
-        Infinite at the end, so that 8 can always be looked at together.
+        Cumulative tempered initial laws, relative to their largest weight: ``ends[t, v]`` is the sum before
+        v. Infinite at the end, so that 8 can always be looked at together.
     guide : ndarray of int32, shape (n, G)
         Where to start looking in ``ends``.
     laws : ndarray, shape (m, V)
@@ -165,8 +166,8 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
 
 
 kernel = compiled()
-# Without numba's counting of references to arrays, which costs more than short functions do: what is decorated
-# with these two takes arrays, but neither makes nor keeps any.
+# Without numba's counting of references to arrays, which costs more than short functions do: what is
+# decorated with these two takes arrays, but neither makes nor keeps any.
 bare = compiled(_nrt=False)
 inline = compiled(forceinline=True, _nrt=False)
 
@@ -205,7 +206,7 @@ def _philox(c0, c1, c2, c3, k0, k1):
 
 @inline
 def uniforms(out, n, seed, replicate, decision, provider, round):
-    """Fill ``out[:n]`` with the first n uniforms of a stream (numpy's Generator(Philox).random, bit by bit)."""
+    """Fill ``out[:n]`` with the first uniforms of a stream: numpy's Generator(Philox).random, bit by bit."""
     k0, k1 = np.uint64(seed), np.uint64(replicate)
     c1, c2, c3 = np.uint64(decision), np.uint64(provider), np.uint64(round)
     whole = n >> 2
@@ -523,8 +524,8 @@ def publish(
     tops = np.empty(depth * wide)
     begins = np.empty(wide)
     _publish_rows(
-        r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best, errs,
-        score, luck, slips, others, gaps, left_of, far, tops, wide, begins,
+        r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best,
+        errs, score, luck, slips, others, gaps, left_of, far, tops, wide, begins,
     )  # fmt: skip
 
 
@@ -791,14 +792,14 @@ def mix(
 ):  # fmt: skip
     """Gather the batches of rows r0..r1 and count them: what is in each, and with what weight.
 
-    Row r fills ``sizes[r]`` slots by the rule of `ecosystem.mixing.Mixing`. Its different outputs are written
-    in order to ``outputs[place[r]:]`` with their ``weights``; ``distinct[r]`` says how many, ``kinds[r]`` how
-    many items of each class there are: human, synthetic, and the same two where flagged; ``weight[r]`` what
-    an item of each weighs. Human items are drawn by the stream ``decision`` and, where ``people`` is not empty,
-    counted in it. ``flags`` are the chances that a synthetic and a human item is flagged. Provider i reads the
-    ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with cumulative ``shares`` that add up to
-    ``sums[i]``, infinite from the last on. Returns False if a batch asks an author for more items than it
-    published; ``trouble`` then holds reader, author, wanted, had.
+    Row r fills ``sizes[r]`` slots by the rule of `ecosystem.mixing.Mixing`. Its different outputs are
+    written in order to ``outputs[place[r]:]`` with their ``weights``; ``distinct[r]`` says how many,
+    ``kinds[r]`` how many items of each class there are: human, synthetic, and the same two where flagged;
+    ``weight[r]`` what an item of each weighs. Human items are drawn by the stream ``decision`` and, where
+    ``people`` is not empty, counted in it. ``flags`` are the chances that a synthetic and a human item is
+    flagged. Provider i reads the ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with
+    cumulative ``shares`` that add up to ``sums[i]``, infinite from the last on. Returns False if a batch
+    asks an author for more items than it published; ``trouble`` then holds reader, author, wanted, had.
     """
     most, crowd, stock = 1, 8, 1
     for r in range(r0, r1):
@@ -840,7 +841,7 @@ def _weight(value, reference, inverse):
 
 @inline
 def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, ends, t):
-    """Recompute the cumulative weights of a block in the groups marked in ``dirty`` (bit by bit), and its sum."""
+    """Recompute the cumulative weights of a block in the groups marked in the bits ``dirty``, and its sum."""
     at = np.int64(ids[place]) * STRIDE
     count = np.int64(counts[place])
     for group in range((count + 7) >> 3):
@@ -1041,8 +1042,9 @@ def refresh(r0, r1, factors, which, blocks, scales, tables):
 
 @inline
 def _learn_row(
-    r, n, o, here, outputs, weights, gain, forget, after, step, values, keys, ids, lows, counts, sums, useds,
-    spare, free, base, reference, inverse, spread, highest, ends, t, laws, start, size, measuring, divergence, kept,
+    r, n, o, here, outputs, weights, gain, forget, after, step, values, keys, ids, lows, counts, sums,
+    useds, spare, free, base, reference, inverse, spread, highest, ends, t, laws, start, size, measuring,
+    divergence, kept,
 ):  # fmt: skip
     """Add one batch to a row; return its largest ln y, its divergence and the mass outside the batch."""
     b, dirty = 0, 0
@@ -1181,11 +1183,11 @@ def learn(
 ):
     """Add the batches of rows r0..r1 to what they have learned.
 
-    Raw values of the outputs in the batch grow by ``gain[r]`` times their weight; where ``forget[r]`` all that
-    was learned before is gone. ``before`` and ``after`` are g of the two rounds; if ``measuring``, ``moved[r]``
-    becomes the Kullback-Leibler divergence of the new law from the old. Returns the first row that was not
-    done because the pool or its list of blocks has no room for it, or r1. Rows before ``last`` may be asked
-    for ahead.
+    Raw values of the outputs in the batch grow by ``gain[r]`` times their weight; where ``forget[r]`` all
+    that was learned before is gone. ``before`` and ``after`` are g of the two rounds; if ``measuring``,
+    ``moved[r]`` becomes the Kullback-Leibler divergence of the new law from the old. Returns the first row
+    that was not done because the pool or its list of blocks has no room for it, or r1. Rows before ``last``
+    may be asked for ahead.
     """
     size = tables.ends.shape[1] - 1 - PAD
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
@@ -1233,9 +1235,9 @@ def learn(
                 heaviest = max(heaviest, weights[o + j])
             references[r] = log(gain[r] * heaviest)
         highest, divergence, kept = _learn_row(
-            r, n, o, here, outputs, weights, gain[r], forget[r], after[r], step, values, keys, ids, lows, counts,
-            sums, useds, spare, free, bases[r], references[r], inverse, spreads[r], highests[r], ends, table,
-            laws, start, size, measuring, divergence, kept,
+            r, n, o, here, outputs, weights, gain[r], forget[r], after[r], step, values, keys, ids, lows,
+            counts, sums, useds, spare, free, bases[r], references[r], inverse, spreads[r], highests[r],
+            ends, table, laws, start, size, measuring, divergence, kept,
         )  # fmt: skip
         highests[r] = highest
         if (highest - references[r]) * inverse > REACH:

@@ -1,6 +1,7 @@
 """Which engine runs a scenario, what it says, and what it refuses."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,6 +137,20 @@ def test_the_first_call_says_that_it_compiles(monkeypatch, tmp_path, capsys):
     Learn.signatures = (1,)  # compiled in this process
     announce()
     assert capsys.readouterr().err == ""
+
+
+def test_another_version_of_any_source_is_compiled_anew(monkeypatch, tmp_path):
+    # A kernel that is kept on disk must not be one that was compiled with another file's old numbers.
+    for source in Path(kernels.__file__).parent.glob("*.py"):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
+    places = {kernels._cache_place()}
+    assert places == {kernels._CACHE}
+    for source in tmp_path.glob("*.py"):
+        source.write_bytes(source.read_bytes() + b"\n")
+        places.add(kernels._cache_place())
+    assert len(places) == 1 + len(list(tmp_path.glob("*.py")))
+    assert str(kernels.learn.stats.cache_path).startswith(kernels._CACHE)
 
 
 def test_the_engine_that_is_installed_is_announced_at_most_once(capsys):
