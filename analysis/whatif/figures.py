@@ -175,6 +175,7 @@ def sensitivity_figure(table: pd.DataFrame, index: str) -> Figure:
             capsize=2,
         )
         axes.set_xlim(0, 1.05)
+        axes.set_xticks([0, 0.5, 1])
         axes.set_title(name, fontsize="medium", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()
