@@ -26,6 +26,13 @@ class ExecutorError(RuntimeError):
     """The executor cannot compute any more; what was finished until then is kept."""
 
 
+def on_cluster(workers: int | None, scheduler: str | None, scheduler_file: Path | None) -> bool:
+    """Return whether a command's options ask for a cluster; raise `InputError` if they ask for two places."""
+    if sum(option is not None for option in (workers, scheduler, scheduler_file)) > 1:
+        raise InputError("give one of --workers, --scheduler and --scheduler-file")
+    return scheduler is not None or scheduler_file is not None
+
+
 class LocalExecutor(Executor):
     """Worker processes of this machine, started afresh when one of them is killed.
 

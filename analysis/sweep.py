@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from analysis import shards
 from analysis.design import KEPT, Design, as_cell, metric_names, together
-from analysis.executors import ClusterExecutor, ExecutorError, LocalExecutor
+from analysis.executors import ClusterExecutor, ExecutorError, LocalExecutor, on_cluster
 from analysis.map_runs import Failure, Outcome, RunResult, code_version, described, map_chunks
 from analysis.statistics import Estimate, number
 from ecosystem import InputError, Scenario, metrics
@@ -378,8 +378,7 @@ def command(
     scheduler_file: Path | None,
 ) -> None:
     """Do what ``ecosystem sweep`` asks for, and say what came out."""
-    if sum(option is not None for option in (workers, scheduler, scheduler_file)) > 1:
-        raise InputError("give one of --workers, --scheduler and --scheduler-file")
+    cluster = on_cluster(workers, scheduler, scheduler_file)
     if resume and out is None:
         raise InputError("--resume: give the folder to go on with, --out DIR")
     if retry_failed and not resume:
@@ -388,11 +387,10 @@ def command(
     check_vacant(folder, resumed=resume)
     plan = Design.from_toml(design)
     click.echo(f"{len(plan):,} runs: {len(plan.points):,} points × {plan.replicates} replicates", err=True)
-    on_cluster = scheduler is not None or scheduler_file is not None
-    if not on_cluster:
+    if not cluster:
         announce()
     try:
-        with ClusterExecutor(scheduler, scheduler_file) if on_cluster else LocalExecutor(workers) as executor:
+        with ClusterExecutor(scheduler, scheduler_file) if cluster else LocalExecutor(workers) as executor:
             if isinstance(executor, ClusterExecutor) and not executor.threads():
                 click.echo("the cluster has no workers yet; the sweep begins when one joins", err=True)
             result = sweep(plan, folder, resume=resume, retry_failed=retry_failed, executor=executor)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from analysis.executors import ClusterExecutor
+from analysis.executors import ClusterExecutor, on_cluster
 from analysis.shards import locked
 from analysis.statistics import number
 from analysis.whatif.bench import Bench
@@ -59,9 +59,7 @@ def command(
     **numbers: Any,
 ) -> None:
     """Do what ``ecosystem whatif`` asks for, and say what came out."""
-    on_cluster = scheduler is not None or scheduler_file is not None
-    if sum(option is not None for option in (workers, scheduler, scheduler_file)) > 1:
-        raise InputError("give one of --workers, --scheduler and --scheduler-file")
+    cluster = on_cluster(workers, scheduler, scheduler_file)
     if resume and out is None:
         raise InputError("--resume: give the folder to go on with, --out DIR")
     folder = out or Path("results") / f"whatif-{datetime.now():%Y%m%d-%H%M%S}"
@@ -83,7 +81,7 @@ def command(
     }
     in_report = "baseline.toml" if baseline is not None or plan.baseline_text else None
     typed = _typed("policies.toml", in_report, options)
-    executor = ClusterExecutor(scheduler, scheduler_file) if on_cluster else None
+    executor = ClusterExecutor(scheduler, scheduler_file) if cluster else None
     if executor is None:
         announce()
     interrupted, failed = False, ""

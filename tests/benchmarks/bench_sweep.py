@@ -14,7 +14,7 @@ from pathlib import Path
 from analysis.design import Design
 from analysis.executors import processors
 from analysis.sweep import Sweep, sweep
-from ecosystem import Ecosystem, Scenario
+from ecosystem import Scenario, run
 
 
 def about(seconds: float) -> Scenario:
@@ -22,7 +22,7 @@ def about(seconds: float) -> Scenario:
 
     def timed(rounds: int) -> float:
         start = time.perf_counter()
-        Ecosystem(Scenario(n_providers=10, rounds=rounds)).run_model()
+        run(Scenario(n_providers=10, rounds=rounds), workers=1)
         return time.perf_counter() - start
 
     timed(1)
