@@ -14,3 +14,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 def engine(request):
     """Hold a law to both engines: a test that takes this runs once with each."""
     return request.param
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Leave the agents' long simulations of exact laws to the longer tests."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if item.path.name == "test_exact_laws.py" and parameters.get("engine") == "agents":
+            item.add_marker(pytest.mark.slow)
