@@ -3,6 +3,7 @@
 import numpy as np
 
 from ecosystem import metrics
+from ecosystem.engine import kernels
 from ecosystem.engine.laws import Laws, Published, Step
 from ecosystem.engine.measures import METRICS
 from ecosystem.generative.categorical import projected
@@ -27,7 +28,7 @@ class DenseState(Laws):
         size = scenario.source.law.size
         self.theta = np.empty((self.rows, size))
         if isinstance(scenario.initial, str) and scenario.initial == "sampled":
-            tally = np.zeros(size, dtype=np.int32)
+            tally = kernels.empty_tally(size)
             for first, last in cuts:
                 step = self.pretraining(scenario, first, last - first, tally)
                 self.theta[first:last] = self._frequencies(step, first, last)

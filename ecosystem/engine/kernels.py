@@ -8,13 +8,13 @@ its law is shared. What a provider owns is therefore its touched outputs, sorted
 *blocks* of at most 63:
 
 ====  ==================================================================================================
-``G``    weight of each of its 8 groups of 8 entries
+``G``    weight of each of its full groups of 8 entries, infinite for others
 ``H``    cumulative weight at the end of each full group, infinite from the first group that is not full
 ``E``    cumulative weight D + w within the group at the end of each entry, infinite where there is none
 ``w``    tempered weight of each entry's output, (y/r)^(1/T), r a reference scale per provider
-``D``    weight of the untouched outputs between the entry before, or the start of the block, and this one
+``D``    weight of the untouched outputs between the entry before, or the start of the block, and this one,
+         infinite where there is none
 ``y``    its raw value
-``L``    ln y
 ====  ==================================================================================================
 
 E, H and G are recomputed from weights whenever one of these changes, and weights from y: nothing is ever
@@ -26,7 +26,7 @@ inversion in output order with the uniforms of `ecosystem.randomness`, as in the
 import hashlib
 import os
 from collections.abc import Callable
-from math import exp, log
+from math import factorial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,17 +39,19 @@ from numba.extending import intrinsic
 FULL = 63
 """Most touched outputs in a block: one slot of 64 stays infinite and ends every search."""
 _SLOTS = 64
-_G, _H, _E, W, D, Y, L = 0, 8, 16, 80, 144, 208, 272  # where the parts of a block start, in doubles
-STRIDE = 368  # doubles of a block; its last 32 hold 64 outputs of 4 bytes each
-KEYS = 2 * 336  # where these start, in units of 4 bytes
+_HALF = FULL // 2
+# Where the parts of a block start, in doubles. What is shifted has 8 places more than it needs.
+_G, _H, _E, W, D, Y = 0, 8, 16, 80, 152, 224
+KEYS = 2 * 296  # where its outputs start, 4 bytes each, in units of 4 bytes
+STRIDE = 336
 REACH = 500.0
 """A weight may grow to e^500 before the reference scale r is moved."""
 LEAST = 1e-290
 """Raw values stay above this when they are rescaled: what is alive stays alive, as in exact arithmetic."""
 PAD = 8
 """Infinite entries at the end of cumulative laws."""
-_AT_HAND = 4
-"""Rows that learn and then publish before the next do: few, so that their blocks are still in cache."""
+BEYOND = 16
+"""Numbers at the end of lists of blocks that may be looked at, but do not count."""
 _NONE = 2**31 - 1
 """The key of an entry that is not there."""
 
@@ -223,6 +225,78 @@ def uniforms(out, n, seed, replicate, decision, provider, round):
             out[4 * whole + i] = (rest[i] >> _ELEVEN) * _UNIT
 
 
+# --- logarithms and exponentials --------------------------------------------------------------------------
+
+
+@intrinsic
+def _bits(context: Any, x: Any) -> Any:
+    """Return the 64 bits of a number."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), code
+
+
+@intrinsic
+def _number(context: Any, bits: Any) -> Any:
+    """Return the number with these 64 bits."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), code
+
+
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+_C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (1 / factorial(k) for k in range(2, 14))
+_ROUND = 1.5 * 2.0**52
+"""Added to a number and taken away again, it leaves the nearest whole number."""
+
+
+@inline
+def ln(x):
+    """Return ln x for x ≥ 0, to the last bit but one.
+
+    The series of fdlibm (Sun Microsystems 1993), in plain arithmetic without branches: a loop over it computes
+    several at once, and the bits are the same on every machine, which those of its own library are not.
+    """
+    tiny = x < 2.3e-308
+    bits = _bits(x * 2.0**54 if tiny else x)
+    power = (bits - 0x3FE6A09E667F3BCD) >> 52  # x = 2^power (1 + f), 1 + f between √½ and √2
+    f = _number(bits - (power << 52)) - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    w = z * z
+    odd = w * (3.999999999940941908e-01 + w * (2.222219843214978396e-01 + w * 1.531383769920937332e-01))
+    even = z * (
+        6.666666666666735130e-01
+        + w * (2.857142874366239149e-01 + w * (1.818357216161805012e-01 + w * 1.479819860511658591e-01))
+    )
+    half = 0.5 * f * f
+    k = float(power - 54 if tiny else power)
+    found = k * _LN2_HIGH - ((half - (s * (half + odd + even) + k * _LN2_LOW)) - f)
+    return found if x > 0 else -np.inf
+
+
+@inline
+def _exp(x):
+    """Return e^x for x up to 709, to the last bit but one, as `ln` does; 0 below e^−708."""
+    near = min(max(x, -708.0), 709.0)
+    shifted = near * 1.4426950408889634 + _ROUND
+    k = shifted - _ROUND
+    r = (near - k * _LN2_HIGH) - k * _LN2_LOW
+    r2 = r * r
+    r4 = r2 * r2
+    series = (
+        ((_C2 + r * _C3) + r2 * (_C4 + r * _C5))
+        + r4 * ((_C6 + r * _C7) + r2 * (_C8 + r * _C9))
+        + (r4 * r4) * ((_C10 + r * _C11) + r2 * (_C12 + r * _C13))
+    )
+    found = (1.0 + (r + r2 * series)) * _number((_bits(shifted) + 1023) << 52)
+    return found if x > -708.0 else 0.0
+
+
 # --- drawing by inversion ---------------------------------------------------------------------------------
 
 
@@ -320,27 +394,28 @@ def _draw(
     ends,
     guide,
     t,
+    places,
+    block_of,
     gaps,
-    left_of,
     far,
 ):
     """Invert ``count`` uniforms: out[start + i] becomes the output at luck[i] of a row's cumulative weights.
 
-    Three short loops instead of one long one: a processor keeps several turns of a short one under way.
+    Short loops instead of one long one: a processor keeps several turns of a short one under way.
     """
     if levels == 1:
         for i in range(count):
             x = _at(luck, i) * total
             b = _rank(tops, 0, x)
             far[i] = x - _at(begins, b)
-            left_of[i] = b
+            block_of[i] = b
     elif levels == 2:
         for i in range(count):
             x = _at(luck, i) * total
             b = _rank(tops, wide, x)
             b = 8 * b + _rank(tops, 8 * b, x)
             far[i] = x - _at(begins, b)
-            left_of[i] = b
+            block_of[i] = b
     else:
         for i in range(count):
             x = _at(luck, i) * total
@@ -348,46 +423,44 @@ def _draw(
             for level in range(levels - 1, -1, -1):
                 b = 8 * b + _rank(tops, level * wide + 8 * b, x)
             far[i] = x - _at(begins, b)
-            left_of[i] = b
+            block_of[i] = b
     for i in range(count):
         x = _at(far, i)
-        at = np.int64(_at(ids, here + _at(left_of, i))) * STRIDE
+        at = np.int64(_at(ids, here + _at(block_of, i))) * STRIDE
         group = _rank(values, at + _H, x)
         skip = _at(values, at + _H + max(group - 1, 0))
         x -= skip if group > 0 else 0.0
+        entry = 8 * group + _rank(values, at + _E + 8 * group, x)
         far[i] = x
-        gaps[i] = at + 8 * group + _rank(values, at + _E + 8 * group, x)
+        places[i] = at + entry
+        out[start + i] = _at(keys, 2 * at + KEYS + entry)
     n_gaps = 0
     for i in range(count):
-        place = _at(gaps, i)
-        at = place // STRIDE * STRIDE
-        entry = place - at
-        right = _at(keys, 2 * at + KEYS + entry)
-        left = _at(keys, 2 * at + KEYS + max(entry - 1, 0)) + 1
-        left = left if entry > 0 else _at(lows, here + _at(left_of, i))
-        end = _at(values, place + _E)
+        place = _at(places, i)
         before = _at(values, place + _E - 1)
-        before = before if entry & 7 else 0.0
-        out[start + i] = right
-        # Where the entry ends the block, or x lies before the entry's own weight: an untouched output.
-        x = _at(far, i)
-        gap = (end == np.inf) | ((left < right) & (x - before < _at(values, place + D)))
+        x = _at(far, i) - (before if place & 7 else 0.0)
+        far[i] = x
         gaps[n_gaps] = i
-        left_of[n_gaps] = left if end < np.inf else -1 - left
-        far[n_gaps] = x - before
-        n_gaps += gap
-    for g in range(n_gaps):
+        n_gaps += x < _at(values, place + D)
+    for g in range(n_gaps):  # an untouched output, before the entry or behind the last one
         i = gaps[g]
-        last = left_of[g] < 0
-        left = -1 - left_of[g] if last else left_of[g]
-        v = max(_guided(ends, guide, t, ends[t, left] + far[g] / spread), left)
-        out[start + i] = v if last else min(v, out[start + i] - 1)
+        at = places[i] // STRIDE * STRIDE
+        entry = places[i] - at
+        last = values[places[i] + D] == np.inf
+        left = (
+            np.int64(keys[2 * at + KEYS + entry - 1]) + 1 if entry > 0 else np.int64(lows[here + block_of[i]])
+        )
+        if spread > 0:
+            v = max(_guided(ends, guide, t, ends[t, left] + far[i] / spread), left)
+            out[start + i] = v if last else min(v, out[start + i] - 1)
+        else:  # there is none: x was rounded up to the end of the last entry
+            out[start + i] = max(left - 1, 0)
 
 
 @bare
 def _publish_rows(
     r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best, errs,
-    score, luck, slips, others, gaps, left_of, far, tops, wide, begins,
+    score, luck, slips, others, places, block_of, gaps, far, tops, wide, begins,
 ):  # fmt: skip
     """Do what `publish` says, in room that is there for it."""
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
@@ -444,8 +517,9 @@ def _publish_rows(
             ends,
             guide,
             t,
+            places,
+            block_of,
             gaps,
-            left_of,
             far,
         )
         if best > 1:
@@ -471,8 +545,9 @@ def _publish_rows(
                 ends,
                 guide,
                 t,
+                places,
+                block_of,
                 gaps,
-                left_of,
                 far,
             )
             for i in range(count):
@@ -517,7 +592,8 @@ def publish(
     luck = np.empty(tries)
     slips = np.empty(most if best > 1 else 0)
     others = np.empty(tries if best > 1 else 0, np.int32)
-    gaps, left_of, far = np.empty(tries + 1, np.int64), np.empty(tries + 1, np.int64), np.empty(tries + 1)
+    places, block_of = np.empty(tries, np.int64), np.empty(tries, np.int64)
+    gaps, far = np.empty(tries + 1, np.int64), np.empty(tries)
     depth, wide = 1, 8
     while wide < longest:
         depth, wide = depth + 1, 8 * wide
@@ -525,30 +601,63 @@ def publish(
     begins = np.empty(wide)
     _publish_rows(
         r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best,
-        errs, score, luck, slips, others, gaps, left_of, far, tops, wide, begins,
+        errs, score, luck, slips, others, places, block_of, gaps, far, tops, wide, begins,
     )  # fmt: skip
 
 
 # --- mixing -----------------------------------------------------------------------------------------------
 
 
+def empty_tally(n_outputs: int) -> Any:
+    """Return a weight of 0 for every output, and a few more, so that 8 can always be looked at together."""
+    return np.zeros((n_outputs + 7) // 8 * 8)
+
+
 @intrinsic
-def _shift(context: Any, array: Any, i: Any, n: Any) -> Any:
-    """Move array[i], ..., array[i+n−1] one place on."""
+def _push(context: Any, array: Any, i: Any) -> Any:
+    """Move array[i], ..., array[i+7] one place on."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(64)
         source = builder.gep(data, [arguments[1]])
-        target = builder.gep(source, [ir.Constant(word, 1)])
-        size = ir.Constant(word, context.get_abi_sizeof(data.type.pointee))
-        function = builder.module.declare_intrinsic("llvm.memmove", [byte, byte, word])
-        pointers = [builder.bitcast(pointer, byte) for pointer in (target, source)]
-        length = builder.mul(arguments[2], size)
-        builder.call(function, [*pointers, length, ir.Constant(ir.IntType(1), 0)])
+        target = builder.gep(source, [ir.Constant(ir.IntType(64), 1)])
+        eight = ir.VectorType(data.type.pointee, 8).as_pointer()
+        size = context.get_abi_sizeof(data.type.pointee)
+        numbers = builder.load(builder.bitcast(source, eight), align=size)
+        builder.store(numbers, builder.bitcast(target, eight), align=size)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64), code
+    return types.void(array, types.int64), code
+
+
+@intrinsic
+def _passed(context: Any, numbers: Any, i: Any, v: Any) -> Any:
+    """Return in the bits of a number which of the 16 numbers[i], ..., numbers[i+15] are ≤ v."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        word = ir.IntType(32)
+        all16 = ir.VectorType(word, 16)
+        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), all16.as_pointer())
+        undefined = ir.Constant(all16, ir.Undefined)
+        one = builder.insert_element(undefined, builder.trunc(arguments[2], word), ir.Constant(word, 0))
+        splat = builder.shuffle_vector(one, undefined, ir.Constant(all16, [0] * 16))
+        bits = builder.bitcast(
+            builder.icmp_signed("<=", builder.load(pointer, align=4), splat), ir.IntType(16)
+        )
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(numbers, types.int64, types.int64), code
+
+
+@intrinsic
+def _how_many(context: Any, bits: Any) -> Any:
+    """Return how many bits are set."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.int64), code
 
 
 @intrinsic
@@ -571,47 +680,6 @@ def _below(context: Any, keys: Any, i: Any, v: Any) -> Any:
 
 
 @inline
-def _by_digit(source, target, places, n, shift, mask):
-    """Sort numbers by some of their bits, those that are equal in these in the order in which they stand."""
-    for d in range(mask + 2):
-        places[d] = 0
-    for i in range(n):
-        places[((source[i] >> shift) & mask) + 1] += 1
-    for d in range(mask):
-        places[d + 1] += places[d]
-    for i in range(n):
-        digit = (source[i] >> shift) & mask
-        target[places[digit]] = source[i]
-        places[digit] += 1
-
-
-@inline
-def _sort(keys, spare, places, n, most):
-    """Sort ``keys[:n]``, numbers from 0 to ``most``, in place."""
-    if n <= 24:
-        for i in range(1, n):
-            key, j = keys[i], i
-            while j > 0 and keys[j - 1] > key:
-                keys[j] = keys[j - 1]
-                j -= 1
-            keys[j] = key
-        return
-    bits = 1
-    while most >> bits:
-        bits += 1
-    passes = (bits + 7) // 8
-    width = (bits + passes - 1) // passes
-    mask = (1 << width) - 1
-    for p in range(0, passes, 2):  # there and back
-        _by_digit(keys, spare, places, n, p * width, mask)
-        if p + 1 < passes:
-            _by_digit(spare, keys, places, n, (p + 1) * width, mask)
-        else:
-            for i in range(n):
-                keys[i] = spare[i]
-
-
-@inline
 def _one_uniform(s, seed, replicate, decision, provider, round):
     """Return the uniform number s of a stream by itself."""
     x = _philox(
@@ -621,13 +689,52 @@ def _one_uniform(s, seed, replicate, decision, provider, round):
     return (x[s & 3] >> _ELEVEN) * _UNIT
 
 
+@intrinsic
+def _lowest(context: Any, bits: Any) -> Any:
+    """Return which is the lowest bit that is set."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def _marked(context: Any, flags: Any, i: Any) -> Any:
+    """Return in the bits of a number which of the 64 bytes flags[i], ..., flags[i+63] are not 0."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        all64 = ir.VectorType(ir.IntType(8), 64)
+        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), all64.as_pointer())
+        found = builder.icmp_signed("!=", builder.load(pointer, align=1), ir.Constant(all64, [0] * 64))
+        return builder.bitcast(found, ir.IntType(64))
+
+    return types.int64(flags, types.int64), code
+
+
+@intrinsic
+def _weighty(context: Any, values: Any, i: Any) -> Any:
+    """Return in the bits of a number which of values[i], ..., values[i+7] are not 0."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        eight = ir.VectorType(ir.DoubleType(), 8)
+        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), eight.as_pointer())
+        zeros = ir.Constant(eight, [0.0] * 8)
+        found = builder.fcmp_unordered("!=", builder.load(pointer, align=8), zeros)
+        return builder.zext(builder.bitcast(found, ir.IntType(8)), ir.IntType(64))
+
+    return types.int64(values, types.int64), code
+
+
 @bare
 def _mix_rows(
     r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
     published, published_at, published_size, replacement, weight, flags, tally, people,
     seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
-    source, whose, which, flag, by, turn, asked, wanted, begin, items, spare, found, heavy, picks,
-    places, card,
+    source, whose, which, flag, by, asked, wanted, taken, ends_at, free, shift, human, synthetic,
+    items, picks, card, lines, spans, stock,
 ):  # fmt: skip
     """Do what `mix` says, in room that is there for it."""
     depth = published_size.shape[0]
@@ -668,94 +775,84 @@ def _mix_rows(
             uniforms(source, m, seed, rep, 3, provider, round)
             for s in range(m):
                 by[s] = readable if _at(source, s) < share else _at(by, s)
-        # The slots of one author stand together, in slot order; so do those of humans.
-        names = 0
+        # The slots of humans and those of authors; whom they ask, and for how many.
+        humans, others, names = 0, 0, 0
         for s in range(m):
             j = _at(by, s)
+            human[humans] = s
+            synthetic[others] = s
             asked[names] = j
-            names += _at(wanted, j) == 0
+            names += (_at(wanted, j) == 0) & (j < readable)
             wanted[j] += 1
-        humans = wanted[readable]
-        at = 0
-        for name in range(names):
-            begin[asked[name]] = at
-            at += wanted[asked[name]]
-        for s in range(m):
-            j = _at(by, s)
-            turn[_at(begin, j)] = s
-            begin[j] += 1
-        if humans < m:
-            uniforms(which, m, seed, rep, 5, provider, round)
+            humans += j == readable
+            others += j < readable
+        wanted[readable] = 0
         good = True
-        at = 0
         for name in range(names):
             j = asked[name]
-            k = wanted[j]
-            wanted[j] = 0
-            if j == readable:
-                own = law[rep - replicate]
-                total = ends[own, size]
-                for q in range(k):
-                    source[q] = _one_uniform(_at(turn, at + q), seed, rep, decision, provider, round) * total
-                for q in range(k):
-                    v = _guided(ends, guide, own, source[q])
-                    items[_at(turn, at + q)] = v
-                    if counting:
-                        people[v] += 1
-                at += k
-                continue
             author = authors[a0 + j] + row // n * n
-            had = 0
+            k, there = wanted[j], 0
             for d in range(depth):
-                had += published_size[d, author]
-            if had == 0 or (k > had and not replacement):
-                if good:
-                    trouble[0], trouble[1], trouble[2], trouble[3] = provider, authors[a0 + j], k, had
+                there += published_size[d, author]
+            if good and (there == 0 or (k > there and not replacement)):
+                trouble[0], trouble[1], trouble[2], trouble[3] = provider, authors[a0 + j], k, there
                 good = False
-            elif k == had and not replacement:
-                for q in range(k):
-                    picks[q] = q
-            elif replacement:
-                for q in range(k):
-                    picks[q] = int(which[turn[at + q]] * had)
-            else:  # the Fisher-Yates shuffle, stopped after k swaps and undone
-                for q in range(k):
-                    pick = q + int(_at(which, _at(turn, at + q)) * (had - q))
-                    picks[q] = pick
-                    spare[q] = _at(card, pick)
-                    card[pick] = _at(card, q)
-                for q in range(k):
-                    pick = picks[q]
-                    picks[q] = spare[q]
-                    card[pick] = pick
-            if good and depth == 1:
-                begins = published_at[0, author]
-                for q in range(k):
-                    items[_at(turn, at + q)] = _at(published, begins + _at(picks, q))
-            elif good:
-                for q in range(k):
-                    position, d = picks[q], 0
-                    while position >= published_size[d, author]:
-                        position -= published_size[d, author]
-                        d += 1
-                    items[turn[at + q]] = published[published_at[d, author] + position]
-            at += k
+            wanted[j], taken[j], ends_at[j] = 0, name * stock, name * stock + there
+            free[j] = 0.0 if k == there else 1.0  # whoever takes all that there is, takes it in order
+            shift[j] = published_at[0, author] - name * stock
         if not good:
             return False
-        kinds[r, 0], kinds[r, 1] = humans, m - humans
-        plain = not flagging and weight[r, 0] == 1 and weight[r, 1] == 1
-        # Count them: ``tally`` holds the place of every output seen so far, from 1.
-        count = 0
-        if plain:
+        if others > 0:
+            uniforms(which, m, seed, rep, 5, provider, round)
+        # Which of the author's items it is: a place in the part of ``card`` that is the author's.
+        if replacement:
+            for i in range(others):
+                s = _at(synthetic, i)
+                j = _at(by, s)
+                items[s] = _at(taken, j) + int(_at(which, s) * (_at(ends_at, j) - _at(taken, j)))
+        else:  # one Fisher-Yates shuffle for each author, stopped when all have what they want, and undone
+            for i in range(others):
+                s = _at(synthetic, i)
+                j = _at(by, s)
+                q = _at(taken, j)
+                taken[j] = q + 1
+                pick = q + int(_at(which, s) * _at(free, j) * (_at(ends_at, j) - q))
+                picks[i] = pick
+                items[s] = _at(card, pick)
+                card[pick] = _at(card, q)
+            for i in range(others):
+                pick = _at(picks, i)
+                card[pick] = pick
+        if depth == 1:
+            for i in range(others):
+                s = _at(synthetic, i)
+                items[s] = _at(published, _at(shift, _at(by, s)) + _at(items, s))
+        else:
+            for i in range(others):
+                s = synthetic[i]
+                author = authors[a0 + by[s]] + row // n * n
+                position, d = items[s] + shift[by[s]] - published_at[0, author], 0
+                while position >= published_size[d, author]:
+                    position -= published_size[d, author]
+                    d += 1
+                items[s] = published[published_at[d, author] + position]
+        own = law[rep - replicate]
+        total = ends[own, size]
+        for i in range(humans):
+            source[i] = _one_uniform(human[i], seed, rep, decision, provider, round) * total
+        for i in range(humans):
+            v = _guided(ends, guide, own, source[i])
+            items[human[i]] = v
+            if counting:
+                people[v] += 1
+        kinds[r, 0], kinds[r, 1] = humans, others
+        # Weigh them in ``tally``, and mark where: which lines of 8 outputs there are, and which 64 lines.
+        if not flagging and weight[r, 0] == 1 and weight[r, 1] == 1:
             for s in range(m):
                 v = np.int64(_at(items, s))
-                seen = np.int64(_at(tally, v))
-                found[count] = v
-                heavy[count] = 0.0
-                count += seen == 0
-                seen = seen if seen > 0 else count
-                tally[v] = seen
-                heavy[seen - 1] += 1.0
+                tally[v] += 1.0
+                lines[v >> 3] = 1
+                spans[v >> 9] = 1
         else:
             if flagging:
                 uniforms(flag, m, seed, rep, 10, provider, round)
@@ -765,23 +862,39 @@ def _mix_rows(
                     kinds[r, kind] -= 1
                     kind += 2
                     kinds[r, kind] += 1
-                v = items[s]
                 if weight[r, kind] > 0:
-                    if tally[v] == 0:
-                        found[count] = v
-                        heavy[count] = 0.0
-                        count += 1
-                        tally[v] = count
-                    heavy[tally[v] - 1] += weight[r, kind]
-        _sort(found, spare, places, count, size)
-        start = place[r]
-        for c in range(count):
-            v = np.int64(_at(found, c))
-            outputs[start + c] = v
-            weights[start + c] = heavy[_at(tally, v) - 1]
-            tally[v] = 0
-        distinct[r] = count
+                    v = np.int64(items[s])
+                    tally[v] += weight[r, kind]
+                    lines[v >> 3] = 1
+                    spans[v >> 9] = 1
+        distinct[r] = _collect(tally, lines, spans, outputs, weights, place[r])
     return True
+
+
+@inline
+def _collect(tally, lines, spans, outputs, weights, start):
+    """Write the outputs that weigh something, in order, and their weights; leave no trace. Return how many."""
+    at = start
+    for s in range(0, len(spans), 64):
+        some = _marked(spans, s)
+        while some != 0:
+            span = s + _lowest(some)
+            some &= some - 1
+            spans[span] = 0
+            marked = _marked(lines, 64 * span)
+            while marked != 0:
+                line = 64 * span + _lowest(marked)
+                marked &= marked - 1
+                lines[line] = 0
+                there = _weighty(tally, 8 * line)
+                while there != 0:
+                    v = 8 * line + _lowest(there)
+                    there &= there - 1
+                    outputs[at] = v
+                    weights[at] = tally[v]
+                    tally[v] = 0.0
+                    at += 1
+    return at - start
 
 
 @kernel
@@ -798,8 +911,9 @@ def mix(
     ``weight[r]`` what an item of each weighs. Human items are drawn by the stream ``decision`` and, where
     ``people`` is not empty, counted in it. ``flags`` are the chances that a synthetic and a human item is
     flagged. Provider i reads the ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with
-    cumulative ``shares`` that add up to ``sums[i]``, infinite from the last on. Returns False if a batch
-    asks an author for more items than it published; ``trouble`` then holds reader, author, wanted, had.
+    cumulative ``shares`` that add up to ``sums[i]``, infinite from the last on. ``tally`` is all
+    0, shape (V + 7,) or more. Returns False if a batch asks an author for more items than it published; ``trouble`` then holds
+    reader, author, wanted, had.
     """
     most, crowd, stock = 1, 8, 1
     for r in range(r0, r1):
@@ -813,20 +927,22 @@ def mix(
             held += published_size[d, j]
         stock = max(stock, held)
     source, whose, which, flag = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
-    by, turn = np.empty(most, np.int64), np.empty(most + 1, np.int64)
-    asked = np.empty(most + 1, np.int64)
-    wanted, begin = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64)
-    items, spare = np.empty(most, np.int32), np.empty(most, np.int32)
-    found, heavy = np.empty(most + 1, np.int32), np.empty(most + 1)
-    picks = np.empty(most, np.int64)
-    places = np.empty(258, np.int32)
-    card = np.arange(stock).astype(np.int32)
+    by, items, picks = np.empty(most, np.int64), np.empty(most, np.int32), np.empty(most, np.int64)
+    human, synthetic = np.empty(most + 1, np.int64), np.empty(most + 1, np.int64)
+    # Of every author: how many are asked for, where it stands in ``card``, what to add to be in ``published``.
+    wanted, taken = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64)
+    ends_at, shift, free = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1)
+    names = min(crowd, most)
+    asked = np.empty(names + 1, np.int64)
+    card = np.arange(1 if replacement else names * stock).astype(np.int32)
+    pieces = (len(tally) + 511) >> 9
+    lines, spans = np.zeros(64 * pieces, np.int8), np.zeros((pieces + 63) // 64 * 64, np.int8)
     return _mix_rows(
         r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
         published, published_at, published_size, replacement, weight, flags, tally, people,
         seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
-        source, whose, which, flag, by, turn, asked, wanted, begin, items, spare, found, heavy, picks,
-        places, card,
+        source, whose, which, flag, by, asked, wanted, taken, ends_at, free, shift, human, synthetic,
+        items, picks, card, lines, spans, stock,
     )  # fmt: skip
 
 
@@ -836,7 +952,7 @@ def mix(
 @inline
 def _weight(value, reference, inverse):
     """Return the tempered weight of an output from ln y."""
-    return exp((value - reference) * inverse)
+    return _exp((value - reference) * inverse)
 
 
 @inline
@@ -844,20 +960,26 @@ def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, e
     """Recompute the cumulative weights of a block in the groups marked in the bits ``dirty``, and its sum."""
     at = np.int64(ids[place]) * STRIDE
     count = np.int64(counts[place])
-    for group in range((count + 7) >> 3):
-        if dirty >> group & 1:
-            total = 0.0
-            for k in range(at + 8 * group, at + min(8 * group + 8, count)):
-                total += values[k + D] + values[k + W]
-                values[k + _E] = total
-            values[at + _G + group] = total
+    full, rest = count >> 3, count & 7
+    dirty &= (1 << ((count + 7) >> 3)) - 1
+    while dirty != 0:
+        group = _lowest(dirty)
+        dirty &= dirty - 1
+        total = 0.0
+        for k in range(at + 8 * group, at + 8 * group + 8):  # D makes infinite what comes behind the entries
+            total += _at(values, k + D) + _at(values, k + W)
+            values[k + _E] = total
+        values[at + _G + group] = total if group < full else np.inf
     total = 0.0
-    for group in range(count >> 3):
-        total += values[at + _G + group]
-        values[at + _H + group] = total
-    if count & 7:
-        total += values[at + _G + (count >> 3)]
-    left = np.int64(lows[place])
+    for group in range(at, at + 8):
+        total += _at(values, _G + group)
+        values[_H + group] = total
+    left = np.int64(_at(lows, place))
+    total = 0.0
+    if full > 0:
+        total = values[at + _H + full - 1]
+    if rest > 0:
+        total += values[at + _E + count - 1]
     if count > 0:
         left = np.int64(keys[2 * at + KEYS + count - 1]) + 1
     if high > left and spread > 0:
@@ -886,6 +1008,15 @@ def _high_of(lows, place, last, size):
 
 
 @inline
+def _empty(values, keys, at):
+    """Let there be no entry in a block."""
+    values[at : at + W] = np.inf
+    values[at + W : at + D] = 0.0
+    values[at + D : at + Y] = np.inf
+    keys[2 * at + KEYS : 2 * (at + STRIDE)] = _NONE
+
+
+@inline
 def _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b):
     """Cut the full block b of a row in two, and make room for it in the row's list."""
     used = useds[r]
@@ -902,18 +1033,19 @@ def _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b
         fresh = free[0]
         free[0] += 1
     place = here + b
-    keep = FULL // 2
+    keep = _HALF
     old, new = np.int64(ids[place]) * STRIDE, fresh * STRIDE
-    values[new + _H : new + W] = np.inf
-    for part in (W, D, Y, L):
+    _empty(values, keys, new)
+    for part in (W, D, Y):
         for k in range(keep, FULL):
             values[new + part + k - keep] = values[old + part + k]
     for k in range(keep, FULL):
         keys[2 * new + KEYS + k - keep] = keys[2 * old + KEYS + k]
-    keys[2 * new + KEYS + FULL - keep : 2 * new + KEYS + _SLOTS] = _NONE
-    keys[2 * old + KEYS + keep : 2 * old + KEYS + _SLOTS] = _NONE
-    values[old + _E + keep : old + W] = np.inf
+    values[old + _G + (keep >> 3) : old + _H] = np.inf
     values[old + _H + (keep >> 3) : old + _E] = np.inf
+    values[old + _E + keep : old + W] = np.inf
+    values[old + D + keep : old + Y] = np.inf
+    keys[2 * old + KEYS + keep : 2 * (old + STRIDE)] = _NONE
     ids[place + 1] = fresh
     lows[place + 1] = keys[2 * new + KEYS]
     counts[place + 1] = FULL - keep
@@ -945,20 +1077,20 @@ def _covering(lows, here, b, used, v):
 
 @inline
 def _walk(lows, here, b, used, v):
-    """Return the block of a row that covers output v, from block b on: a few steps, or else a jump."""
-    for _ in range(8):
-        if b + 1 >= used or lows[here + b + 1] > v:
-            return b
-        b += 1
-    return _covering(lows, here, b, used, v)
+    """Return the block of a row that covers output v, from block b on: one step, or else a jump."""
+    left = used - 1 - b
+    bits = _passed(lows, here + b + 1, v)
+    steps = _how_many(bits & ((1 << min(left, 16)) - 1))
+    return b + steps if steps < 16 else _covering(lows, here, b + 16, used, v)
 
 
 @inline
-def _ask_keys(values, ids, lows, here, used, outputs, begin, n):
-    """Ask for the outputs of the blocks of a row that a batch touches."""
+def _ask(values, ids, lows, here, used, outputs, o, n, spots):
+    """Find the blocks of a row that a batch touches, and ask for their outputs."""
     b, asked = 0, -1
-    for j in range(begin, begin + n):
-        b = _walk(lows, here, b, used, outputs[j])
+    for j in range(n):
+        b = _walk(lows, here, b, used, np.int64(_at(outputs, o + j)))
+        spots[j] = b << 8
         if b != asked:
             at = np.int64(ids[here + b]) * STRIDE
             for line in range(KEYS // 2, STRIDE, 8):
@@ -967,23 +1099,33 @@ def _ask_keys(values, ids, lows, here, used, outputs, begin, n):
 
 
 @inline
-def _ask_values(values, keys, ids, lows, here, used, outputs, begin, n):
-    """Ask for the entries of a row that a batch touches."""
-    b, asked = 0, -1
-    at = np.int64(0)
-    for j in range(begin, begin + n):
-        v = np.int64(outputs[j])
-        b = _walk(lows, here, b, used, v)
+def _find(values, keys, ids, lows, counts, here, outputs, o, n, spots):
+    """Find the places of a batch in the blocks that `_ask` has found, and ask for what is there.
+
+    ``spots[j]`` becomes 256 b + 2 k + 1 if output j of the batch is not there yet and belongs before entry k
+    of block b, and 256 b + 2 k if it is that entry.
+    """
+    asked = -1
+    at, count = np.int64(0), np.int64(0)
+    for j in range(n):
+        v, b = np.int64(_at(outputs, o + j)), _at(spots, j) >> 8
         if b != asked:
-            at = np.int64(ids[here + b]) * STRIDE
-            for line in range(0, W, 8):
-                _prefetch(values, at + line)
+            at, count = np.int64(ids[here + b]) * STRIDE, np.int64(counts[here + b])
+            _prefetch(values, at)
+            _prefetch(values, at + _H)
             asked = b
         k = _below(keys, 2 * at + KEYS, v)
-        # What is new moves all entries behind it.
-        for part in range(W + k, W + k + 1 if keys[2 * at + KEYS + k] == v else D, 8):
-            for place in range(at + part, at + part + 4 * _SLOTS, _SLOTS):
-                _prefetch(values, place)
+        fresh = _at(keys, 2 * at + KEYS + k) != v
+        spots[j] = (b << 8) + 2 * k + fresh
+        _prefetch(values, at + k + _E)
+        _prefetch(values, at + k + W)
+        _prefetch(values, at + k + D)
+        _prefetch(values, at + k + Y)
+        if fresh:  # it moves all entries behind it
+            for place in range(at + k + 8, at + count + 8, 8):
+                _prefetch(values, place + W)
+                _prefetch(values, place + D)
+                _prefetch(values, place + Y)
 
 
 @bare
@@ -995,8 +1137,7 @@ def clear(blocks, r):
         blocks.free[1] += 1
     blocks.used[r] = 1
     at = np.int64(blocks.ids[here]) * STRIDE
-    blocks.values[at + _H : at + W] = np.inf
-    blocks.keys[2 * at + KEYS : 2 * at + KEYS + _SLOTS] = _NONE
+    _empty(blocks.values, blocks.keys, at)
     blocks.lows[here] = 0
     blocks.counts[here] = 0
 
@@ -1011,25 +1152,26 @@ def _refresh(blocks, r, scales, tables, factor):
     table = scales.table[r]
     if factor != 1:
         scales.base[r] = max(scales.base[r] * factor, LEAST) if scales.base[r] > 0 else 0.0
-    outset = log(scales.base[r]) + tables.peaks[tables.start[table]] if scales.base[r] > 0 else -np.inf
-    highest = outset
+    outset = ln(scales.base[r]) + tables.peaks[tables.start[table]]
+    largest = 0.0
     for place in range(here, here + used):
-        at = np.int64(blocks.ids[place]) * STRIDE
-        for k in range(blocks.counts[place]):
+        at = np.int64(ids[place]) * STRIDE
+        for k in range(at + Y, at + Y + counts[place]):
             if factor != 1:
-                values[at + Y + k] = max(values[at + Y + k] * factor, LEAST)
-                values[at + L + k] = log(values[at + Y + k])
-            highest = max(highest, values[at + L + k])
-    scales.highest[r] = highest
-    scales.reference[r] = highest
-    scales.spread[r] = _weight(outset, highest, scales.inverse[r]) if scales.base[r] > 0 else 0.0
+                values[k] = max(values[k] * factor, LEAST)
+            largest = max(largest, values[k])
+    highest = max(outset, ln(largest))
+    inverse = scales.inverse[r]
+    spread = _weight(outset, highest, inverse) if scales.base[r] > 0 else 0.0
+    scales.highest[r], scales.reference[r], scales.spread[r] = highest, highest, spread
     for place in range(here, here + used):
-        at = np.int64(blocks.ids[place]) * STRIDE
-        for k in range(blocks.counts[place]):
-            values[at + W + k] = _weight(values[at + L + k], highest, scales.inverse[r])
-            _between(values, keys, ids, lows, place, k, scales.spread[r], tables.ends, table)
+        at, count = np.int64(ids[place]) * STRIDE, np.int64(counts[place])
+        for k in range(count):
+            values[at + W + k] = _weight(ln(values[at + Y + k]), highest, inverse)
+        for k in range(count):
+            _between(values, keys, ids, lows, place, k, spread, tables.ends, table)
         high = _high_of(lows, place, here + used - 1, size)
-        _add_up(values, keys, ids, lows, counts, sums, place, 255, high, scales.spread[r], tables.ends, table)
+        _add_up(values, keys, ids, lows, counts, sums, place, 255, high, spread, tables.ends, table)
 
 
 @bare
@@ -1041,153 +1183,93 @@ def refresh(r0, r1, factors, which, blocks, scales, tables):
 
 
 @inline
-def _learn_row(
-    r, n, o, here, outputs, weights, gain, forget, after, step, values, keys, ids, lows, counts, sums,
-    useds, spare, free, base, reference, inverse, spread, highest, ends, t, laws, start, size, measuring,
-    divergence, kept,
+def _settle(
+    r, n, o, here, outputs, spots, now, worth, values, keys, ids, lows, counts, sums, useds, spare, free,
+    spread, ends, t, size,
 ):  # fmt: skip
-    """Add one batch to a row; return its largest ln y, its divergence and the mass outside the batch."""
-    b, dirty = 0, 0
-    at = np.int64(ids[here]) * STRIDE
-    key = 2 * at + KEYS
-    for j in range(n):
-        v = np.int64(outputs[o + j])
-        used = useds[r]
-        if b + 1 < used and lows[here + b + 1] <= v:
-            if dirty:
-                _add_up(
-                    values,
-                    keys,
-                    ids,
-                    lows,
-                    counts,
-                    sums,
-                    here + b,
-                    dirty,
-                    np.int64(lows[here + b + 1]),
-                    spread,
-                    ends,
-                    t,
-                )
-                dirty = 0
-            b = _walk(lows, here, b, used, v)
-            at = np.int64(ids[here + b]) * STRIDE
-            key = 2 * at + KEYS
-        count = counts[here + b]
-        k = _below(keys, key, v)
-        fresh = keys[key + k] != v
-        if not fresh:
-            old = values[at + Y + k]
-            was = values[at + L + k]
-        else:
-            if count == FULL:
-                _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b)
-                _between(values, keys, ids, lows, here + b + 1, 0, spread, ends, t)
-                used = useds[r]
-                _add_up(
-                    values,
-                    keys,
-                    ids,
-                    lows,
-                    counts,
-                    sums,
-                    here + b,
-                    255,
-                    np.int64(lows[here + b + 1]),
-                    spread,
-                    ends,
-                    t,
-                )
-                _add_up(
-                    values,
-                    keys,
-                    ids,
-                    lows,
-                    counts,
-                    sums,
-                    here + b + 1,
-                    255,
-                    _high_of(lows, here + b + 1, here + used - 1, size),
-                    spread,
-                    ends,
-                    t,
-                )
-                dirty = 0
-                if v >= lows[here + b + 1]:
-                    b += 1
-                    k -= FULL // 2
-                    at = np.int64(ids[here + b]) * STRIDE
-                    key = 2 * at + KEYS
-                count = counts[here + b]
-            _shift(keys, key + k, count - k)
-            _shift(values, at + W + k, count - k)
-            _shift(values, at + D + k, count - k)
-            _shift(values, at + Y + k, count - k)
-            _shift(values, at + L + k, count - k)
-            keys[key + k] = v
-            if k < count:
-                _between(values, keys, ids, lows, here + b, k + 1, spread, ends, t)
-            dirty |= 255 << (k >> 3)
-            counts[here + b] = count + 1
-            old = base * laws[start, v]
-            was = log(old) if measuring else 0.0
-        y = old + gain * weights[o + j]
-        now = log(y)
-        values[at + Y + k] = y
-        values[at + L + k] = now
-        values[at + W + k] = _weight(now, reference, inverse)
-        if fresh:
-            _between(values, keys, ids, lows, here + b, k, spread, ends, t)
-        highest = max(highest, now)
-        dirty |= 1 << (k >> 3)
-        if measuring and not forget:
-            theta = after * y
-            divergence += theta * (now - was + step)
-            kept -= theta
-    used = useds[r]
-    _add_up(
-        values,
-        keys,
-        ids,
-        lows,
-        counts,
-        sums,
-        here + b,
-        dirty,
-        _high_of(lows, here + b, here + used - 1, size),
-        spread,
-        ends,
-        t,
-    )
-    return highest, divergence, kept
+    """Store the raw values ``now`` and the weights ``worth`` of a batch at its ``spots`` in a row.
+
+    From the last output to the first: what is put in moves nothing that comes before it, so that the spots
+    that are still to be settled stay where they were found.
+    """
+    j = n - 1
+    while j >= 0:
+        run = spots[j] >> 8
+        b, behind, dirty = run, 0, 0  # ``behind`` entries of the block found are now in blocks before b
+        at = np.int64(ids[here + b]) * STRIDE
+        while j >= 0 and _at(spots, j) >> 8 == run:
+            spot = _at(spots, j)
+            k, fresh = ((spot & 255) >> 1) - behind, spot & 1
+            while k < 0 or (k == 0 and fresh == 1 and behind > 0):
+                high = np.int64(lows[here + b + 1]) if here + b + 1 < here + useds[r] else size
+                _add_up(values, keys, ids, lows, counts, sums, here + b, dirty, high, spread, ends, t)
+                b, behind, k, dirty = b - 1, behind - _HALF, k + _HALF, 255
+                at = np.int64(ids[here + b]) * STRIDE
+            if fresh:
+                v = np.int64(outputs[o + j])
+                count = np.int64(counts[here + b])
+                if count == FULL:
+                    _split(values, keys, ids, lows, counts, sums, useds, spare, free, r, here, b)
+                    _between(values, keys, ids, lows, here + b + 1, 0, spread, ends, t)
+                    dirty = 255
+                    if k > _HALF:
+                        b, behind, k = b + 1, behind + _HALF, k - _HALF
+                        at = np.int64(ids[here + b]) * STRIDE
+                    else:
+                        high = _high_of(lows, here + b + 1, here + useds[r] - 1, size)
+                        _add_up(
+                            values, keys, ids, lows, counts, sums, here + b + 1, 255, high, spread, ends, t
+                        )
+                    count = np.int64(counts[here + b])
+                top = k + (count - k - 1 >> 3 << 3)
+                for i in range(at + top, at + k - 1, -8):
+                    _push(values, i + W)
+                    _push(values, i + D)
+                    _push(values, i + Y)
+                    _push(keys, at + KEYS + i)
+                keys[2 * at + KEYS + k] = v
+                counts[here + b] = count + 1
+                _between(values, keys, ids, lows, here + b, k, spread, ends, t)
+                if k < count:
+                    _between(values, keys, ids, lows, here + b, k + 1, spread, ends, t)
+                dirty |= 255 << (k >> 3)
+            dirty |= 1 << (k >> 3)
+            values[at + Y + k] = _at(now, j)
+            values[at + W + k] = _at(worth, j)
+            j -= 1
+        while True:
+            high = _high_of(lows, here + b, here + useds[r] - 1, size)
+            _add_up(values, keys, ids, lows, counts, sums, here + b, dirty, high, spread, ends, t)
+            if behind == 0:
+                break
+            b, behind, dirty = b - 1, behind - _HALF, 255
 
 
 @bare
-def learn(
-    r0,
-    r1,
-    last,
-    outputs,
-    weights,
-    place,
-    distinct,
-    gain,
-    forget,
-    before,
-    after,
-    blocks,
-    scales,
-    tables,
-    measuring,
-    moved,
-):
-    """Add the batches of rows r0..r1 to what they have learned.
+def _logarithms(values, logs, n):
+    """Fill the logarithms of n values, eight at a time: there is room for 7 more."""
+    whole = (n + 7) // 8 * 8
+    values[n:whole] = 1.0
+    for j in range(whole):
+        logs[j] = ln(values[j])
 
-    Raw values of the outputs in the batch grow by ``gain[r]`` times their weight; where ``forget[r]`` all
-    that was learned before is gone. ``before`` and ``after`` are g of the two rounds; if ``measuring``,
-    ``moved[r]`` becomes the Kullback-Leibler divergence of the new law from the old. Returns the first row
-    that was not done because the pool or its list of blocks has no room for it, or r1. Rows before ``last``
-    may be asked for ahead.
+
+@bare
+def _weigh(logs, worth, n, reference, inverse):
+    """Fill the tempered weights that belong to n logarithms, in the same way."""
+    for j in range((n + 7) // 8 * 8):
+        worth[j] = _weight(logs[j], reference, inverse)
+
+
+@bare
+def _learn_rows(
+    r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables,
+    measuring, moved, spots, old, now, logs, worth,
+):  # fmt: skip
+    """Do what `learn` says, in room that is there for it.
+
+    While one row learns, what the next two need is on its way from memory: they have their ``spots`` in three
+    lines by turns.
     """
     size = tables.ends.shape[1] - 1 - PAD
     values, keys, ids, lows = blocks.values, blocks.keys, blocks.ids, blocks.lows
@@ -1197,80 +1279,86 @@ def learn(
     bases, spreads, table_of = scales.base, scales.spread, scales.table
     ends, laws, starts = tables.ends, tables.laws, tables.start
     for r in range(r0, r1):
-        if r + 2 < last:
-            _ask_keys(values, ids, lows, firsts[r + 2], useds[r + 2], outputs, place[r + 2], distinct[r + 2])
-        if r + 1 < last:
-            _ask_values(
-                values, keys, ids, lows, firsts[r + 1], useds[r + 1], outputs, place[r + 1], distinct[r + 1]
-            )
+        for q in range(r0 if r == r0 else r + 2, min(r + 3, r1)):
+            _ask(values, ids, lows, firsts[q], useds[q], outputs, place[q], distinct[q], spots[q % 3])
+        for q in range(r0 if r == r0 else r + 1, min(r + 2, r1)):
+            _find(values, keys, ids, lows, counts, firsts[q], outputs, place[q], distinct[q], spots[q % 3])
         n = distinct[r]
         if n == 0:
             moved[r] = 0.0
             continue
         used = useds[r]
-        more = min(n, used + n // (FULL // 2) + 1)
+        more = min(n, used + n // _HALF + 1)
         if more > len(spare) - free[0] + free[1] or used + more > rooms[r]:
             return r
-        table, inverse = table_of[r], inverses[r]
-        start, o = starts[table], place[r]
-        step = log(after[r] / before[r])
-        here = firsts[r]
-        divergence, kept = 0.0, 1.0
+        here, o, own, table, inverse, base = (
+            firsts[r],
+            place[r],
+            spots[r % 3],
+            table_of[r],
+            inverses[r],
+            bases[r],
+        )
+        start, add, step = starts[table], gain[r], ln(after[r] / before[r])
+        for j in range(n):
+            spot = _at(own, j)
+            mine = values[np.int64(_at(ids, here + (spot >> 8))) * STRIDE + Y + ((spot & 255) >> 1)]
+            old[j] = base * laws[start, _at(outputs, o + j)] if spot & 1 else mine
         if forget[r]:
-            if measuring:
-                for j in range(n):
-                    b, k, found = _row_of(blocks, r, outputs[o + j])
-                    if found:
-                        old = values[np.int64(ids[here + b]) * STRIDE + Y + k]
-                    else:
-                        old = bases[r] * laws[start, outputs[o + j]]
-                    now = gain[r] * weights[o + j]
-                    divergence += after[r] * now * (log(after[r] * now) - log(before[r] * old))
-                kept = 0.0
             clear(blocks, r)
-            bases[r], spreads[r] = 0.0, 0.0
-            highests[r] = -np.inf
+            bases[r], spreads[r], highests[r] = 0.0, 0.0, -np.inf
             heaviest = 0.0
             for j in range(n):
+                own[j] = 1
                 heaviest = max(heaviest, weights[o + j])
-            references[r] = log(gain[r] * heaviest)
-        highest, divergence, kept = _learn_row(
-            r, n, o, here, outputs, weights, gain[r], forget[r], after[r], step, values, keys, ids, lows,
-            counts, sums, useds, spare, free, bases[r], references[r], inverse, spreads[r], highests[r],
-            ends, table, laws, start, size, measuring, divergence, kept,
-        )  # fmt: skip
-        highests[r] = highest
-        if (highest - references[r]) * inverse > REACH:
-            _refresh(blocks, r, scales, tables, 1.0)
+            references[r] = ln(add * heaviest)
+        reference, keep = references[r], 0.0 if forget[r] else 1.0
+        for j in range(n):
+            now[j] = add * _at(weights, o + j) + keep * _at(old, j)
+        _logarithms(now, logs, n)
         if measuring:
-            moved[r] = max(0.0, divergence + (kept * step if kept > 0 else 0.0))
+            _logarithms(old, worth, n)
+            divergence, kept = 0.0, 1.0
+            for j in range(n):
+                theta = after[r] * now[j]
+                divergence += theta * (logs[j] - worth[j] + step)
+                kept -= theta
+            moved[r] = max(0.0, divergence + (kept * step if kept > 0 and not forget[r] else 0.0))
+        _weigh(logs, worth, n, reference, inverse)
+        highest = highests[r]
+        for j in range(n):
+            highest = max(highest, _at(logs, j))
+        highests[r] = highest
+        _settle(
+            r, n, o, here, outputs, own, now, worth, values, keys, ids, lows, counts, sums, useds, spare,
+            free, spreads[r], ends, table, size,
+        )  # fmt: skip
+        if (highest - reference) * inverse > REACH:
+            _refresh(blocks, r, scales, tables, 1.0)
     return r1
 
 
-@bare
-def advance(
-    r0, r1, outputs, weights, at, distinct, gain, forget, before, after, blocks, scales, tables, measuring,
-    moved, n, out, place, size, active, seed, replicate, round, first, best, errs, score,
+@kernel
+def learn(
+    r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables, measuring,
+    moved,
 ):  # fmt: skip
-    """Let rows r0..r1 `learn` and, while they are at hand, `publish` for the ``round`` to come.
+    """Add the batches of rows r0..r1 to what they have learned.
 
-    Returns the first row that was not done, as `learn` does, or r1.
+    Raw values of the outputs in the batch grow by ``gain[r]`` times their weight; where ``forget[r]`` all
+    that was learned before is gone. ``before`` and ``after`` are g of the two rounds; if ``measuring``,
+    ``moved[r]`` becomes the Kullback-Leibler divergence of the new law from the old. Returns the first row
+    that was not done because the pool or its list of blocks has no room for it, or r1.
     """
-    r = r0
-    while r < r1:
-        end = min(r + _AT_HAND, r1)
-        done = learn(
-            r, end, r1, outputs, weights, at, distinct, gain, forget, before, after, blocks, scales, tables,
-            measuring, moved,
-        )  # fmt: skip
-        publish(
-            r, done, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best,
-            errs, score,
-        )  # fmt: skip
-        if done < end:
-            return done
-        r = end
-    return r1
+    most = 1
+    for r in range(r0, r1):
+        most = max(most, distinct[r])
+    spots = np.empty((3, most), np.int64)
+    old, now, logs, worth = np.empty(most + 8), np.empty(most + 8), np.empty(most + 8), np.empty(most + 8)
+    return _learn_rows(
+        r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables,
+        measuring, moved, spots, old, now, logs, worth,
+    )  # fmt: skip
 
 
 @bare

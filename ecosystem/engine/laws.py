@@ -22,14 +22,11 @@ class Published:
         One row after the other.
     at, size : ndarray of int64, shape (rows,)
         Where the items of a row start, and how many they are.
-    round : int
-        The round for which they were drawn ahead, or 0.
     """
 
     items: np.ndarray
     at: Integers
     size: Integers
-    round: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecosystem.engine.kernels import KEYS, STRIDE, L, Y, _row_of, inline, kernel
+from ecosystem.engine.kernels import KEYS, STRIDE, Y, _row_of, inline, kernel, ln
 
 __all__ = [
     "METRICS",
@@ -217,7 +217,7 @@ def of_rows(r0, r1, g, active, mass_k, moved, blocks, scales, tables, facts, ent
             for i in range(blocks.counts[place]):
                 v = blocks.keys[2 * at + KEYS + i]
                 p, h, ln_h = g[r] * blocks.values[at + Y + i], facts.human[v], facts.logs[v]
-                _count(sums, p, ln_g + blocks.values[at + L + i], h, ln_h)
+                _count(sums, p, ln_g + ln(blocks.values[at + Y + i]), h, ln_h)
                 if c > 0:
                     q = tables.laws[start, v]
                     ln_q = ln_h if facts.same[start] else (log(q) if q > 0 else 0.0)

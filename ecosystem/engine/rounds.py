@@ -195,8 +195,6 @@ class Rounds:
         self.observing = observes if observing is None else observing
         rows = self.n * len(replicates)
         self.rules: list[Rules] = []
-        self._ahead: Published | None = None
-        self._used = np.empty(0, dtype=np.int32)
         items = int(
             scenario.per_provider("outputs_per_round").sum() + scenario.per_provider("batch_size").sum()
         )
@@ -205,7 +203,7 @@ class Rounds:
         self.laws: Laws = kind(scenario, replicates, self.cuts)
         self.trained = np.full(rows, float(scenario.pretraining_size))
         self.published: deque[Published] = deque(maxlen=max(2, scenario.corpus_rounds))
-        self.tallies = [np.zeros(self.size, dtype=np.int32) for _ in self.cuts]
+        self.tallies = [kernels.empty_tally(self.size) for _ in self.cuts]
         self.accounts = Accounts(len(replicates), self.n, self.size if self.observing else 0)
         self._entropy = float(metrics.entropy(human))
         self._mean: list[Floats] = []
@@ -229,7 +227,7 @@ class Rounds:
         self._publish()
         kinds, step = self._mix()
         self._enter(kinds)
-        self._learn(step, recorded, ahead=rules is None)
+        self._each(lambda cut: self.laws.learn(cut, step, recorded))
         if recorded or self.recorded(self.round + 1):
             before, multiple = self._mean, self._multiple
             self._remember_means()
@@ -274,32 +272,13 @@ class Rounds:
         with_threads(self.threads, task, cuts)
 
     def _publish(self) -> None:
-        published, self._ahead = self._ahead or self._blank(), None
-        if published.round != self.round:
-            self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
-        if len(self.published) == self.published.maxlen:
-            self._used = self.published[0].items  # nobody reads them any more
-        self.published.append(published)
-
-    def _blank(self, round: int = 0) -> Published:
         plan = self._plan
-        used, self._used = self._used, np.empty(0, dtype=np.int32)
-        items = used if len(used) == plan.published else np.empty(plan.published, dtype=np.int32)
-        return Published(items, plan.published_at, plan.published_size, round)
-
-    def _learn(self, step: Step, recorded: bool, ahead: bool) -> None:
-        """Learn; where the rules of the next round are known to be the same, publish for it as well.
-
-        What a provider has learned is then still in the processor's cache.
-        """
-        laws = self.laws
-        known = ahead and not self.observing and self.round < self.config.rounds
-        if known and isinstance(laws, SparseState) and self._in_force()[0] is self.rules[0]:
-            published = self._ahead = self._blank(self.round + 1)
-            then = (self.rules[0], published, self.round + 1)
-            self._each(lambda cut: laws.learn(cut, step, recorded, then))
-        else:
-            self._each(lambda cut: laws.learn(cut, step, recorded))
+        items = np.empty(plan.published, dtype=np.int32)
+        if len(self.published) == self.published.maxlen and len(self.published[0].items) == plan.published:
+            items = self.published[0].items  # nobody reads them any more
+        published = Published(items, plan.published_at, plan.published_size)
+        self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
+        self.published.append(published)
 
     def _mix(self) -> tuple[np.ndarray, Step]:
         """Gather all batches: how many items of each kind they hold, and what is to be learned."""

@@ -23,14 +23,15 @@ class _Shard:
 
     def __init__(self, first: int, rows: int, n_outputs: int) -> None:
         self.first, self.rows = first, rows
-        self.tally = np.zeros(n_outputs, dtype=np.int32)
+        self.tally = kernels.empty_tally(n_outputs)
         room = 8
-        lists = [np.zeros(rows * room, dtype=np.int32) for _ in range(3)]
+        length = rows * room + kernels.BEYOND
+        lists = [np.zeros(length, dtype=np.int32) for _ in range(3)]
         starts = np.arange(rows, dtype=np.int64) * room
         self._end = rows * room
         values, keys = _pool(2 * rows + 8)
         self.blocks = Blocks(
-            values, keys, lists[0], lists[1], lists[2], np.zeros(rows * room), starts,
+            values, keys, lists[0], lists[1], lists[2], np.zeros(length), starts,
             np.full(rows, room, dtype=np.int64), np.ones(rows, dtype=np.int64),
             np.zeros(2 * rows + 8, dtype=np.int32), np.array([rows, 0]),
         )  # fmt: skip
@@ -50,7 +51,7 @@ class _Shard:
         values, keys = _pool(len(self.blocks.spare))
         values[: len(self.blocks.values)] = self.blocks.values
         self.blocks = self.blocks._replace(values=values, keys=keys)
-        self.tally = np.zeros(state["tally"], dtype=np.int32)
+        self.tally = kernels.empty_tally(state["tally"])
 
     def make_room(self, row: int, batch: int) -> None:
         """Let a row take a batch of so many different outputs."""
@@ -66,8 +67,8 @@ class _Shard:
         if used + more > blocks.room[row]:
             room = 2 * (used + more)
             end = self._end + room
-            if end > len(blocks.ids):
-                length = max(end, len(blocks.ids) * 3 // 2)
+            if end + kernels.BEYOND > len(blocks.ids):
+                length = max(end + kernels.BEYOND, len(blocks.ids) * 3 // 2)
                 names = ("ids", "lows", "counts", "sums")
                 blocks = blocks._replace(**{name: _longer(getattr(blocks, name), length) for name in names})
             old, new = slice(blocks.first[row], blocks.first[row] + used), slice(self._end, self._end + used)
@@ -164,23 +165,16 @@ class SparseState(Laws):
     def publish(self, cut: int, rules: Rules, published: Published, round: int) -> None:
         """Draw what the rows of a cut publish."""
         shard = self.shards[cut]
-        n, out, at, size, active, *rest = self._publishing(shard, rules, published, round)
-        kernels.publish(
-            0, shard.rows, n, out, at, size, active, shard.blocks, shard.scales, self.tables, *rest
-        )  # fmt: skip
-
-    def _publishing(self, shard: _Shard, rules: Rules, published: Published, round: int) -> tuple[Any, ...]:
         own = slice(shard.first, shard.first + shard.rows)
         score = rules.score if rules.score is not None else np.zeros(1)
-        return (
-            self.n, published.items, published.at[own], published.size[own], self.active[own], self.seed,
-            self.replicates.start, round, shard.first, rules.best_of, rules.verifier_error, score,
+        kernels.publish(
+            0, shard.rows, self.n, published.items, published.at[own], published.size[own], self.active[own],
+            shard.blocks, shard.scales, self.tables, self.seed, self.replicates.start, round, shard.first,
+            rules.best_of, rules.verifier_error, score,
         )  # fmt: skip
 
-    def learn(
-        self, cut: int, step: Step, measuring: bool, then: tuple[Rules, Published, int] | None = None
-    ) -> None:
-        """Move the rows of a cut towards their batches; ``then`` let them publish for the round to come."""
+    def learn(self, cut: int, step: Step, measuring: bool) -> None:
+        """Move the rows of a cut towards their batches."""
         shard = self.shards[cut]
         own = slice(shard.first, shard.first + shard.rows)
         g, after = self.g[own], self.g[own].copy()
@@ -200,14 +194,10 @@ class SparseState(Laws):
             unit[taught] = after[taught] * trained[taught]
         row = 0
         while row < shard.rows:
-            learning = (
-                step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget, g, after,
-                shard.blocks, shard.scales, self.tables, measuring, self.moved[own],
+            row = kernels.learn(
+                row, shard.rows, step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget, g,
+                after, shard.blocks, shard.scales, self.tables, measuring, self.moved[own],
             )  # fmt: skip
-            if then is None:
-                row = kernels.learn(row, shard.rows, shard.rows, *learning)
-            else:
-                row = kernels.advance(row, shard.rows, *learning, *self._publishing(shard, *then))
             if row < shard.rows:
                 shard.make_room(row, int(step.distinct[shard.first + row]))
         g[:] = after

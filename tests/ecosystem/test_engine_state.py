@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ecosystem import Scenario, Trajectory, run, running
 from ecosystem.engine import kernels
-from ecosystem.engine.kernels import FULL, KEYS, LEAST, STRIDE, D, L, W, Y
+from ecosystem.engine.kernels import FULL, KEYS, LEAST, STRIDE, D, W, Y
 from ecosystem.engine.laws import Published, Step
 from ecosystem.engine.rounds import Rounds
 from ecosystem.engine.sparse import SparseState
@@ -76,14 +76,13 @@ def check_row(state, shard, r):
         count, low = int(blocks.counts[place]), int(blocks.lows[place])
         high = size if place == here + used - 1 else int(blocks.lows[place + 1])
         assert (0 if used == 1 else 1) <= count <= FULL
-        own = keys[2 * at + KEYS : 2 * at + KEYS + 64]
+        own = keys[2 * at + KEYS : 2 * at + KEYS + 72]
         outputs = own[:count].astype(np.int64)
         assert (np.diff(outputs) > 0).all(), "an output is there twice, or out of order"
         assert count == 0 or (low <= outputs[0] and outputs[-1] < high)
         assert (own[count:] == NONE).all()
-        y, ln_y, w = (values[at + part : at + part + count] for part in (Y, L, W))
+        y, w = (values[at + part : at + part + count] for part in (Y, W))
         assert (y >= LEAST).all() and np.isfinite(y).all()
-        close(ln_y, np.log(y), scale=max(1.0, np.abs(np.log(y)).max(initial=0)))
         weights = np.exp((np.log(y) - reference) * inverse)
         # The exponent loses digits as it grows: (ln y − ln r)/T is known to 1e-16 times its parts.
         blur = 1 + 1e-3 * inverse * max(1.0, abs(reference), np.abs(np.log(y)).max(initial=0))
@@ -102,12 +101,14 @@ def check_row(state, shard, r):
             span = slice(8 * group, min(8 * group + 8, count))
             within = np.cumsum(entries[span])
             close(values[at + E + span.start : at + E + span.stop], within, scale=within[-1])
-            close(values[at + G + group], within[-1])
             sums += within[-1]
             if 8 * group + 8 <= count:
+                close(values[at + G + group], within[-1])
                 close(values[at + H + group], sums)
         assert (values[at + E + count : at + E + 64] == np.inf).all()
-        assert (values[at + H + count // 8 : at + H + 8] == np.inf).all()
+        assert (values[at + D + count : at + D + 72] == np.inf).all()
+        for part in (G, H):
+            assert (values[at + part + count // 8 : at + part + 8] == np.inf).all()
         assert (np.diff(values[at + H : at + H + count // 8]) >= 0).all()
         last = int(outputs[-1]) + 1 if count else low
         sums += spread * (ends[high] - ends[last])
