@@ -258,8 +258,8 @@ _ROUND = 1.5 * 2.0**52
 def ln(x):
     """Return ln x for x ≥ 0, to the last bit but one.
 
-    The series of fdlibm (Sun Microsystems 1993), in plain arithmetic without branches: a loop over it computes
-    several at once, and the bits are the same on every machine, which those of its own library are not.
+    The series of fdlibm (Sun Microsystems 1993), in plain arithmetic without branches: a loop over it
+    computes several at once, and the bits are the same on every machine, unlike those of its own library.
     """
     tiny = x < 2.3e-308
     bits = _bits(x * 2.0**54 if tiny else x)
@@ -376,29 +376,9 @@ def _at(context: Any, values: Any, i: Any) -> Any:
 
 @inline
 def _draw(
-    out,
-    start,
-    luck,
-    count,
-    total,
-    tops,
-    wide,
-    begins,
-    levels,
-    here,
-    values,
-    keys,
-    ids,
-    lows,
-    spread,
-    ends,
-    guide,
-    t,
-    places,
-    block_of,
-    gaps,
-    far,
-):
+    out, start, luck, count, total, tops, wide, begins, levels, here, values, keys, ids, lows, spread,
+    ends, guide, t, places, block_of, gaps, far,
+):  # fmt: skip
     """Invert ``count`` uniforms: out[start + i] becomes the output at luck[i] of a row's cumulative weights.
 
     Short loops instead of one long one: a processor keeps several turns of a short one under way.
@@ -447,9 +427,9 @@ def _draw(
         at = places[i] // STRIDE * STRIDE
         entry = places[i] - at
         last = values[places[i] + D] == np.inf
-        left = (
-            np.int64(keys[2 * at + KEYS + entry - 1]) + 1 if entry > 0 else np.int64(lows[here + block_of[i]])
-        )
+        left = np.int64(lows[here + block_of[i]])
+        if entry > 0:
+            left = np.int64(keys[2 * at + KEYS + entry - 1]) + 1
         if spread > 0:
             v = max(_guided(ends, guide, t, ends[t, left] + far[i] / spread), left)
             out[start + i] = v if last else min(v, out[start + i] - 1)
@@ -499,57 +479,17 @@ def _publish_rows(
         count, start = size[r], place[r]
         uniforms(luck, count, seed, rep, 2, provider, round)
         _draw(
-            out,
-            start,
-            luck,
-            count,
-            total,
-            tops,
-            wide,
-            begins,
-            levels,
-            here,
-            values,
-            keys,
-            ids,
-            lows,
-            spread,
-            ends,
-            guide,
-            t,
-            places,
-            block_of,
-            gaps,
-            far,
-        )
+            out, start, luck, count, total, tops, wide, begins, levels, here, values, keys, ids, lows, spread,
+            ends, guide, t, places, block_of, gaps, far,
+        )  # fmt: skip
         if best > 1:
             more = best - 1
             uniforms(luck, count * more, seed, rep, 8, provider, round)
             uniforms(slips, count, seed, rep, 9, provider, round)
             _draw(
-                others,
-                0,
-                luck,
-                count * more,
-                total,
-                tops,
-                wide,
-                begins,
-                levels,
-                here,
-                values,
-                keys,
-                ids,
-                lows,
-                spread,
-                ends,
-                guide,
-                t,
-                places,
-                block_of,
-                gaps,
-                far,
-            )
+                others, 0, luck, count * more, total, tops, wide, begins, levels, here, values, keys, ids,
+                lows, spread, ends, guide, t, places, block_of, gaps, far,
+            )  # fmt: skip
             for i in range(count):
                 chosen = out[start + i]
                 for c in range(i * more, (i + 1) * more if slips[i] >= errs else i * more):
@@ -560,24 +500,9 @@ def _publish_rows(
 
 @kernel
 def publish(
-    r0,
-    r1,
-    n,
-    out,
-    place,
-    size,
-    active,
-    blocks,
-    scales,
-    tables,
-    seed,
-    replicate,
-    round,
-    first,
-    best,
-    errs,
+    r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best, errs,
     score,
-):
+):  # fmt: skip
     """Draw what rows r0..r1 publish this round, in order, into ``out``.
 
     Row r is provider (first + r) % n of replicate ``replicate + (first + r) // n``. It publishes ``size[r]``
@@ -873,7 +798,7 @@ def _mix_rows(
 
 @inline
 def _collect(tally, lines, spans, outputs, weights, start):
-    """Write the outputs that weigh something, in order, and their weights; leave no trace. Return how many."""
+    """Write in order what weighs something, and its weight; leave no trace. Return how many there were."""
     at = start
     for s in range(0, len(spans), 64):
         some = _marked(spans, s)
@@ -911,9 +836,9 @@ def mix(
     ``weight[r]`` what an item of each weighs. Human items are drawn by the stream ``decision`` and, where
     ``people`` is not empty, counted in it. ``flags`` are the chances that a synthetic and a human item is
     flagged. Provider i reads the ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with
-    cumulative ``shares`` that add up to ``sums[i]``, infinite from the last on. ``tally`` is all
-    0, shape (V + 7,) or more. Returns False if a batch asks an author for more items than it published; ``trouble`` then holds
-    reader, author, wanted, had.
+    cumulative ``shares`` that add up to ``sums[i]``, infinite from the last on. ``tally`` is an
+    `empty_tally`. Returns False if a batch asks an author for more items than it published; ``trouble`` then
+    holds reader, author, wanted, had.
     """
     most, crowd, stock = 1, 8, 1
     for r in range(r0, r1):
@@ -929,7 +854,7 @@ def mix(
     source, whose, which, flag = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
     by, items, picks = np.empty(most, np.int64), np.empty(most, np.int32), np.empty(most, np.int64)
     human, synthetic = np.empty(most + 1, np.int64), np.empty(most + 1, np.int64)
-    # Of every author: how many are asked for, where it stands in ``card``, what to add to be in ``published``.
+    # Of every author: items asked for, where it stands in ``card``, what to add to be in ``published``.
     wanted, taken = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64)
     ends_at, shift, free = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1)
     names = min(crowd, most)
@@ -1291,14 +1216,8 @@ def _learn_rows(
         more = min(n, used + n // _HALF + 1)
         if more > len(spare) - free[0] + free[1] or used + more > rooms[r]:
             return r
-        here, o, own, table, inverse, base = (
-            firsts[r],
-            place[r],
-            spots[r % 3],
-            table_of[r],
-            inverses[r],
-            bases[r],
-        )
+        here, o, own = firsts[r], place[r], spots[r % 3]
+        table, inverse, base = table_of[r], inverses[r], bases[r]
         start, add, step = starts[table], gain[r], ln(after[r] / before[r])
         for j in range(n):
             spot = _at(own, j)
@@ -1340,8 +1259,8 @@ def _learn_rows(
 
 @kernel
 def learn(
-    r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables, measuring,
-    moved,
+    r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables,
+    measuring, moved,
 ):  # fmt: skip
     """Add the batches of rows r0..r1 to what they have learned.
 

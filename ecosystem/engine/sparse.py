@@ -195,8 +195,8 @@ class SparseState(Laws):
         row = 0
         while row < shard.rows:
             row = kernels.learn(
-                row, shard.rows, step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget, g,
-                after, shard.blocks, shard.scales, self.tables, measuring, self.moved[own],
+                row, shard.rows, step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget,
+                g, after, shard.blocks, shard.scales, self.tables, measuring, self.moved[own],
             )  # fmt: skip
             if row < shard.rows:
                 shard.make_room(row, int(step.distinct[shard.first + row]))
