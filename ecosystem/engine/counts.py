@@ -12,6 +12,7 @@ The law of a round is that of items drawn one by one; the draws are not the same
 does. The same bits everywhere where numpy draws the same binomials.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,42 +49,39 @@ class CountedRounds(Rounds):
     state = DenseState
     laws: DenseState
 
-    def _publish(self) -> None:
+    def _blank(self) -> Published:
         size = self._plan.published_size
-        counts = np.zeros((len(size), self.size), dtype=np.int64)
+        return Published(np.zeros((len(size), self.size), dtype=np.int64), np.zeros_like(size), size)
 
-        def publish(cut: int) -> None:
-            for row in range(*self.cuts[cut]):
-                if self.laws.active[row]:
-                    law = curated(self.laws.sampled_law(row), self.rules[row // self.n])
-                    counts[row] = self._random(row, Decision.PUBLISH).multinomial(size[row], law)
+    def _publish(self, cut: int, published: Published, round: int) -> None:
+        for row in range(*self.cuts[cut]):
+            if self.laws.active[row]:
+                law = curated(self.laws.sampled_law(row), self.rules[row // self.n])
+                random = self._random(row, Decision.PUBLISH, round)
+                published.items[row] = random.multinomial(published.size[row], law)
 
-        self._each(publish)
-        self.published.append(Published(counts, np.zeros_like(size), size))
-
-    def _random(self, row: int, decision: Decision) -> np.random.Generator:
+    def _random(self, row: int, decision: Decision, round: int | None = None) -> np.random.Generator:
         streams = Streams(self.config.seed, self.replicates.start + row // self.n)
-        return streams.generator(decision, round=self.round, provider=row % self.n)
+        round = self.round if round is None else round
+        return streams.generator(decision, round=round, provider=row % self.n)
 
-    def _mix(self) -> tuple[np.ndarray, Step]:
+    def _room(self) -> tuple[np.ndarray, Floats, Integers]:
         rows = len(self.laws.active)
-        kinds = np.zeros((rows, 4), dtype=np.int64)
-        weight, total = np.zeros((rows, self.size)), np.zeros(rows)
-        weights = self._plan.weight
+        outputs = np.tile(np.arange(self.size, dtype=np.int32), rows)
+        return outputs, np.zeros(rows * self.size), np.arange(rows) * self.size
+
+    def _gathering(self, step: Step, kinds: np.ndarray) -> Callable[[int], None]:
+        weights, weight = step.weights.reshape(-1, self.size), self._plan.weight
 
         def gather(cut: int) -> None:
             for row in range(*self.cuts[cut]):
                 if self.laws.active[row]:
                     got = self._batch(row)
                     kinds[row] = got.sum(axis=1)
-                    weight[row] = weights[row] @ got
+                    weights[row] = weight[row] @ got
+                    step.distinct[row] = self.size if weight[row] @ kinds[row] > 0 else 0
 
-        self._each(gather)
-        for kind in range(4):
-            total = total + kinds[:, kind] * weights[:, kind]
-        outputs = np.tile(np.arange(self.size, dtype=np.int32), rows)
-        distinct = np.where(total > 0, self.size, 0)
-        return kinds, self._step(outputs, weight.ravel(), np.arange(rows) * self.size, distinct, total)
+        return gather
 
     def _batch(self, row: int) -> Integers:
         """Return what a row's batch holds: human, synthetic, and both of them flagged, shape (4, V)."""

@@ -3,7 +3,7 @@
 import operator
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -195,6 +195,8 @@ class Rounds:
         self.observing = observes if observing is None else observing
         rows = self.n * len(replicates)
         self.rules: list[Rules] = []
+        self._ahead: Published | None = None
+        self._used = np.empty(0, dtype=np.int32)
         items = int(
             scenario.per_provider("outputs_per_round").sum() + scenario.per_provider("batch_size").sum()
         )
@@ -224,10 +226,11 @@ class Rounds:
         recorded = self.recorded(self.round)
         if recorded and (there != self.laws.active).any():
             self._remember_means()  # of those who take part now
-        self._publish()
-        kinds, step = self._mix()
-        self._enter(kinds)
-        self._each(lambda cut: self.laws.learn(cut, step, recorded))
+        published, self._ahead = self._ahead or self._published_in(self.round), None
+        if len(self.published) == self.published.maxlen:
+            self._used = self.published[0].items  # nobody reads them any more
+        self.published.append(published)
+        self._enter(self._train(recorded, ahead=rules is None and self._goes_on()))
         if recorded or self.recorded(self.round + 1):
             before, multiple = self._mean, self._multiple
             self._remember_means()
@@ -264,50 +267,84 @@ class Rounds:
 
     def _each(self, task: Callable[[int], None]) -> None:
         """Do a task for every range of rows, in as many threads as there are to be."""
-        cuts = range(len(self.cuts))
-        if self.threads == 1 or len(cuts) == 1:
-            for cut in cuts:
-                task(cut)
-            return
-        with_threads(self.threads, task, cuts)
+        with_threads(self.threads, task, range(len(self.cuts)))
 
-    def _publish(self) -> None:
+    def _goes_on(self) -> bool:
+        """Whether it is known that there will be a next round, by the same rules."""
+        known = not self.observing and self.round < self.config.rounds
+        return known and self._in_force()[0] is self.rules[0]
+
+    def _published_in(self, round: int) -> Published:
+        published = self._blank()
+        self._each(lambda cut: self._publish(cut, published, round))
+        return published
+
+    def _blank(self) -> Published:
+        """Return room for what is published in a round."""
         plan = self._plan
-        items = np.empty(plan.published, dtype=np.int32)
-        if len(self.published) == self.published.maxlen and len(self.published[0].items) == plan.published:
-            items = self.published[0].items  # nobody reads them any more
-        published = Published(items, plan.published_at, plan.published_size)
-        self._each(lambda cut: self.laws.publish(cut, self._of_cut(cut), published, self.round))
-        self.published.append(published)
+        used, self._used = self._used, np.empty(0, dtype=np.int32)
+        items = used if len(used) == plan.published else np.empty(plan.published, dtype=np.int32)
+        return Published(items, plan.published_at, plan.published_size)
 
-    def _mix(self) -> tuple[np.ndarray, Step]:
-        """Gather all batches: how many items of each kind they hold, and what is to be learned."""
-        plan, rows = self._plan, len(self.laws.active)
-        distinct = np.zeros(rows, dtype=np.int64)
+    def _publish(self, cut: int, published: Published, round: int) -> None:
+        self.laws.publish(cut, self._of_cut(cut), published, round)
+
+    def _train(self, recorded: bool, ahead: bool) -> np.ndarray:
+        """Let all rows gather their batches and learn; return how many items of each kind there were.
+
+        Where the next round is known, let them publish for it as well: threads wait for each other once.
+        """
+        rows, schedule = len(self.laws.active), self.rules[0].schedule  # it depends on no replicate's state
         kinds = np.zeros((rows, 4), dtype=np.int64)
-        trouble = np.zeros((len(self.cuts), 4), dtype=np.int64)
+        distinct, trained = np.zeros(rows, dtype=np.int64), self.trained.copy()
+        accumulate = schedule.kind == "accumulate"
+        step = Step(*self._room(), distinct, np.zeros(rows), np.zeros(rows), trained, accumulate, self.round)
+        gather, then = self._gathering(step, kinds), self._blank() if ahead else None
+
+        def train(cut: int) -> None:
+            own = slice(*self.cuts[cut])
+            gather(cut)
+            of_each = kinds[own] * self._plan.weight[own]
+            weight = ((of_each[:, 0] + of_each[:, 1]) + of_each[:, 2]) + of_each[:, 3]
+            learning = distinct[own] > 0
+            step.weight[own], step.trained[own] = weight, trained[own] + weight
+            if accumulate:
+                step.size[own][learning] = weight[learning] / trained[own][learning]
+            else:
+                step.size[own][learning] = schedule.step_size(self.round, 1.0, 1.0)
+            self.laws.learn(cut, step, recorded)
+            if then is not None:
+                self._publish(cut, then, self.round + 1)
+
+        self._each(train)
+        self.trained, self._ahead = trained, then
+        return kinds
+
+    def _room(self) -> tuple[np.ndarray, Floats, Integers]:
+        """Return where batches are to be written: outputs, weights, and where each row's start."""
+        return self._plan.outputs, self._plan.weights, self._plan.batch_at
+
+    def _gathering(self, step: Step, kinds: np.ndarray) -> Callable[[int], None]:
+        """Return how the batches of a cut are gathered, into ``step`` and ``kinds``."""
+        plan = self._plan
         readable = {rules.window: self._readable(rules.window) for rules in self.rules[: len(self._books)]}
 
         def gather(cut: int) -> None:
             first, last = self.cuts[cut]
-            own, rules = slice(first, last), self._of_cut(cut)
+            own, rules, trouble = slice(first, last), self._of_cut(cut), np.zeros(4, dtype=np.int64)
             counting = self.observing and not rules.reused
             done = kernels.mix(
                 0, last - first, self.n, self.laws.active[own], plan.fresh[own], plan.batch[own],
                 plan.batch_at[own], *_reading(rules), *_people(rules), plan.law, *readable[rules.window],
                 self.config.with_replacement, plan.weight[own], _flags(rules), self.tallies[cut],
                 self.accounts.human_counts[first // self.n] if counting else _NO_COUNTS, self.config.seed,
-                self.replicates.start, self.round, int(Decision.HUMAN), first, plan.outputs, plan.weights,
-                distinct[own], kinds[own], trouble[cut],
+                self.replicates.start, self.round, int(Decision.HUMAN), first, step.outputs, step.weights,
+                step.distinct[own], kinds[own], trouble,
             )  # fmt: skip
             if not done:
-                raise InputError(shortage(*trouble[cut].tolist()))
+                raise InputError(shortage(*trouble.tolist()))
 
-        self._each(gather)
-        total = kinds[:, 0] * plan.weight[:, 0]
-        for kind in (1, 2, 3):
-            total = total + kinds[:, kind] * plan.weight[:, kind]
-        return kinds, self._step(plan.outputs, plan.weights, plan.batch_at, distinct, total)
+        return gather
 
     def _readable(self, window: int) -> tuple[np.ndarray, Integers, Integers]:
         """Return the items of the last rounds, where each row's are and how many, shape (rounds, rows)."""
@@ -318,20 +355,6 @@ class Rounds:
         places = np.stack([each.at + skip for each, skip in zip(rounds, ahead, strict=True)])
         sizes = np.stack([each.size for each in rounds])
         return np.concatenate([each.items for each in rounds]), places, sizes
-
-    def _step(
-        self, outputs: np.ndarray, weights: Floats, at: Integers, distinct: Integers, total: Floats
-    ) -> Step:
-        """Return what is to be learned, given the batches and their weights in all."""
-        schedule = self.rules[0].schedule  # no rule about it looks at the state of a replicate
-        sizes, learning = np.zeros(len(total)), distinct > 0
-        if schedule.kind == "accumulate":
-            sizes[learning] = total[learning] / (self.trained[learning] + total[learning])
-        else:
-            sizes[learning] = schedule.step_size(self.round, 1.0, 1.0)
-        self.trained = self.trained + total
-        accumulate = schedule.kind == "accumulate"
-        return Step(outputs, weights, at, distinct, total, sizes, self.trained, accumulate, self.round)
 
     def _enter(self, kinds: np.ndarray) -> None:
         """Put into the accounts what the round used."""
@@ -540,12 +563,32 @@ def whole_laws(scenario: Scenario) -> bool:
 
 
 def with_threads(threads: int, task: Callable[[Any], None], inputs: Sequence[Any]) -> None:
-    """Do a task for every input, at most so many at a time; kernels run without the interpreter's lock."""
-    if threads == 1 or len(inputs) == 1:
-        for each in inputs:
-            task(each)
-        return
-    list(_pool(threads).map(task, inputs))
+    """Do a task for every input, at most so many at a time; kernels run without the interpreter's lock.
+
+    Each thread starts with inputs of its own, the same every time, so that what it works on stays in its
+    processor's cache; who has done all of these takes from the others'. The calling thread is one of them.
+    """
+    threads = min(threads, len(inputs))
+    edges = [len(inputs) * k // threads for k in range(threads + 1)]
+    shares = [deque(inputs[first:last]) for first, last in pairwise(edges)]
+
+    def work(thread: int) -> None:
+        for share in (*range(thread, threads), *range(thread)):
+            take = shares[share].popleft if share == thread else shares[share].pop
+            while True:
+                try:
+                    each = take()
+                except IndexError:
+                    break
+                task(each)
+
+    helpers = [_pool(threads - 1).submit(work, thread) for thread in range(1, threads)]
+    try:
+        work(0)
+    finally:
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
 
 
 _POOLS: dict[int, ThreadPoolExecutor] = {}
@@ -571,7 +614,8 @@ def _active_items(published: Published, own: slice, active: np.ndarray) -> np.nd
 
 def _cuts(n: int, replicates: int, apart: bool, items: int) -> list[tuple[int, int]]:
     """Return ranges of rows, as many as are worth a thread; with ``apart`` none is of two replicates."""
-    pieces = min(_CUTS, n * replicates, 1 + items * replicates // _WORTH)
+    worth = max(1, items * replicates // _WORTH)
+    pieces = min(_CUTS, n * replicates, 1 << worth.bit_length() - 1)  # a power of 2, as threads often are
     if apart:
         pieces = min(n, -(-pieces // replicates))
         edges = [r * n + n * p // pieces for r in range(replicates) for p in range(pieces)]
