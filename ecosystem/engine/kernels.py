@@ -452,11 +452,7 @@ def _publish_rows(
         if r + 1 < r1:
             here = firsts[r + 1]
             for b in range(here, here + min(useds[r + 1], 48)):
-                at = np.int64(ids[b]) * STRIDE
-                for line in range(_H, W, 8):
-                    _prefetch(values, at + line)
-                for line in range(KEYS // 2, STRIDE, 8):
-                    _prefetch(values, at + line)
+                _prefetch(values, np.int64(ids[b]) * STRIDE + _H)
         row = first + r
         rep, provider = replicate + row // n, row % n
         here, used = firsts[r], useds[r]
@@ -1018,8 +1014,8 @@ def _ask(values, ids, lows, here, used, outputs, o, n, spots):
         spots[j] = b << 8
         if b != asked:
             at = np.int64(ids[here + b]) * STRIDE
-            for line in range(KEYS // 2, STRIDE, 8):
-                _prefetch(values, at + line)
+            for line in range(at + KEYS // 2, at + KEYS // 2 + _SLOTS // 2, 8):
+                _prefetch(values, line)
             asked = b
 
 

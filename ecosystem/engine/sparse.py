@@ -60,7 +60,7 @@ class _Shard:
         more = min(batch, used + batch // (kernels.FULL // 2) + 1)
         pool = len(blocks.spare)
         if more > pool - blocks.free[0] + blocks.free[1]:
-            pool = max(pool * 3 // 2, pool + more) + 8
+            pool = max(2 * pool, pool + more) + 8  # what is not used yet takes no memory
             values, keys = _pool(pool)
             values[: len(blocks.values)] = blocks.values
             blocks = blocks._replace(values=values, keys=keys, spare=_longer(blocks.spare, pool))
