@@ -125,16 +125,15 @@ class CountedRounds(Rounds):
             return np.tile(self.human, (own.stop - own.start, 1))
         return self.published[-1 - rounds_ago].items[own]
 
-    def _alike(self) -> Floats:
-        rows = len(self.laws.active)
-        out = np.full((rows, 2), np.nan)
+    def _alike(self, cut: int, out: Floats) -> None:
+        own = slice(*self.cuts[cut])
+        active = self.laws.active[own]
         if self.round == 0:
-            out[self.laws.active] = (self.human**2).sum()
-            return out
-        now, then = (self._counts(slice(0, rows), ago).astype(np.float64) for ago in (0, 1))
+            out[own][active] = (self.human**2).sum()
+            return
+        now, then = (self._counts(own, ago).astype(np.float64) for ago in (0, 1))
         found = metrics.of_publications(now, then)  # type: ignore[arg-type]
-        out[self.laws.active] = np.column_stack(list(found.values()))[self.laws.active]
-        return out
+        out[own][active] = np.column_stack(list(found.values()))[active]
 
     def _together(self, number: int) -> tuple[float, float]:
         if self.round == 0:

@@ -337,6 +337,23 @@ def _prefetch(context: Any, values: Any, i: Any) -> Any:
     return types.void(values, types.int64), code
 
 
+@intrinsic
+def _add_eight(context: Any, sums: Any, i: Any, values: Any, j: Any) -> Any:
+    """Add values[j], ..., values[j+7] to sums[i], ..., sums[i+7]."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        eight = ir.VectorType(ir.DoubleType(), 8).as_pointer()
+        places = []
+        for which in (0, 2):
+            data = context.make_array(signature.args[which])(context, builder, arguments[which]).data
+            places.append(builder.bitcast(builder.gep(data, [arguments[which + 1]]), eight))
+        total = builder.fadd(*(builder.load(place, align=8) for place in places))
+        builder.store(total, places[0], align=8)
+        return context.get_dummy_value()
+
+    return types.void(sums, types.int64, values, types.int64), code
+
+
 @inline
 def _guided(ends, guide, t, x):
     """Return the first v with ends[t, v+1] > x, for cumulative laws with ends[t, 0] = 0 (see `Tables`)."""

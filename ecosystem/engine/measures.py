@@ -9,7 +9,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecosystem.engine.kernels import KEYS, STRIDE, Y, _row_of, inline, kernel, ln
+from ecosystem.engine.kernels import (
+    FULL,
+    KEYS,
+    STRIDE,
+    Y,
+    _add_eight,
+    _at,
+    _below,
+    _covering,
+    _lowest,
+    _marked,
+    _prefetch,
+    _row_of,
+    bare,
+    inline,
+    kernel,
+    ln,
+)
 
 __all__ = [
     "METRICS",
@@ -53,7 +70,7 @@ class Facts(NamedTuple):
     Attributes
     ----------
     human, logs : ndarray, shape (V,)
-        h and ln h (−inf for 0).
+        h and ln h (0 where h is).
     totals : ndarray, shape (m, SUMS)
         Sums over all outputs, for each initial law.
     order : ndarray of int32, shape (m, V)
@@ -196,10 +213,107 @@ def _keep(best, k, held, p):
     return held
 
 
+_WIDE = FULL + 1
+_TOUCHED = (_P_LN_P, _P2, _P_LN_H, _H_LN_P, _LEAST, _CHORD, _COVERED, _HEARD, _Q_LN_Q, _Q2)
+"""Where what `_terms` computes belongs: the last two of an initial law that is the human law."""
+_ROOM = (4 + len(_TOUCHED)) * _WIDE
+
+
+@inline
+def _ask_ahead(blocks, place, end):
+    """Ask for the outputs and the raw values of a block that is looked at next."""
+    if place < end:
+        at = np.int64(blocks.ids[place]) * STRIDE
+        for line in range(at + KEYS // 2, at + KEYS // 2 + _WIDE // 2, 8):
+            _prefetch(blocks.values, line)
+        for line in range(at + Y, at + Y + _WIDE, 8):
+            _prefetch(blocks.values, line)
+
+
+@bare
+def _terms(room, lanes, count, g, ln_g):
+    """Add what some outputs contribute to all the sums ``lanes``, shape (10 · 8,).
+
+    ``room`` starts with their probabilities over g, their human probabilities h, and ln h, each in `_WIDE`
+    places; g times the first takes their place. Eight at a time, in an order that is the same everywhere.
+    """
+    human, ln_human, ln_own, term = _WIDE, 2 * _WIDE, 3 * _WIDE, 4 * _WIDE
+    whole = (count + 7) // 8 * 8
+    for i in range(count, whole):
+        room[i], room[human + i], room[ln_human + i] = 1.0, 0.0, 0.0
+    for i in range(whole):
+        room[ln_own + i] = ln_g + ln(room[i])
+    for i in range(whole):
+        room[i] = g * room[i]
+    room[count:whole] = 0.0
+    for i in range(whole):
+        p, h, ln_p, ln_h = room[i], room[human + i], room[ln_own + i], room[ln_human + i]
+        chord = sqrt(p) - sqrt(h)
+        room[term + i] = p * ln_p
+        room[term + _WIDE + i] = p * p
+        room[term + 2 * _WIDE + i] = p * ln_h
+        room[term + 3 * _WIDE + i] = h * ln_p
+        room[term + 4 * _WIDE + i] = min(p, h)
+        room[term + 5 * _WIDE + i] = chord * chord
+        room[term + 6 * _WIDE + i] = h
+        room[term + 7 * _WIDE + i] = 1.0 if h > 0 else 0.0
+        room[term + 8 * _WIDE + i] = h * ln_h
+        room[term + 9 * _WIDE + i] = h * h
+    for i in range(0, whole, 8):
+        for which in range(10):
+            _add_eight(lanes, 8 * which, room, term + which * _WIDE + i)
+
+
+@inline
+def _gather_up(sums, lanes, count, c, same):
+    """Add up the lanes: the sums over ``count`` outputs, all of them of probability above 0."""
+    for which in range(8 if c > 0 and not same else 10):
+        total = 0.0
+        for lane in range(8):
+            total += lanes[8 * which + lane]
+        sums[_TOUCHED[which]] = total
+    heard, covered = sums[_HEARD], sums[_COVERED]
+    sums[_COUNT], sums[_UNHEARD], sums[_H] = count, count - heard, covered
+    if same:
+        sums[_Q], sums[_Q_COVERED], sums[_ROOT] = covered, covered, covered
+        sums[_Q_LN_H] = sums[_H_LN_Q] = sums[_Q_LN_Q]
+        sums[_Q_COUNT] = sums[_Q_HEARD] = heard
+        sums[_Q_LEAST] = min(c, 1.0) * covered
+
+
+@bare
+def _sums_of_row(r, g, mass_k, blocks, scales, tables, facts, sums, best, room, lanes):
+    """Fill the ``sums`` of a row, and the largest probabilities of what it touched; return how many."""
+    values, keys, human, logs = blocks.values, blocks.keys, facts.human, facts.logs
+    start = tables.start[scales.table[r]]
+    c, ln_g, same = scales.base[r] * g, ln(g), facts.same[start]
+    sums[:] = 0.0
+    lanes[:] = 0.0
+    held, touched = 0, 0
+    for place in range(blocks.first[r], blocks.first[r] + blocks.used[r]):
+        at, count = np.int64(blocks.ids[place]) * STRIDE, np.int64(blocks.counts[place])
+        touched += count
+        _ask_ahead(blocks, place + 1, blocks.first[r] + blocks.used[r])
+        for i in range(count):
+            v = np.int64(_at(keys, 2 * at + KEYS + i))
+            room[i], room[_WIDE + i], room[2 * _WIDE + i] = values[at + Y + i], _at(human, v), _at(logs, v)
+        _terms(room, lanes, count, g, ln_g)
+        for i in range(count):
+            if held < mass_k or room[i] > best[0]:
+                held = _keep(best, mass_k, held, room[i])
+        if c > 0 and not same:
+            for i in range(count):
+                v = keys[2 * at + KEYS + i]
+                q = tables.laws[start, v]
+                _count_start(sums, q, log(q) if q > 0 else 0.0, human[v], logs[v], c)
+    _gather_up(sums, lanes, touched, c, same)
+    return held
+
+
 @kernel
 def of_rows(r0, r1, g, active, mass_k, moved, blocks, scales, tables, facts, entropy, out):
     """Fill ``out``, shape (rows, 13), with the metrics of rows r0..r1; ``entropy`` is the human law's."""
-    sums = np.empty(SUMS)
+    sums, room, lanes = np.empty(SUMS), np.empty(_ROOM), np.empty(8 * len(_TOUCHED))
     size = len(facts.human)
     k = min(mass_k, size)
     best = np.empty(k)
@@ -207,24 +321,9 @@ def of_rows(r0, r1, g, active, mass_k, moved, blocks, scales, tables, facts, ent
         if not active[r]:
             out[r] = np.nan
             continue
-        sums[:] = 0.0
         start = tables.start[scales.table[r]]
-        c, ln_g = scales.base[r] * g[r], log(g[r])
-        held = 0
-        here = blocks.first[r]
-        for place in range(here, here + blocks.used[r]):
-            at = np.int64(blocks.ids[place]) * STRIDE
-            for i in range(blocks.counts[place]):
-                v = blocks.keys[2 * at + KEYS + i]
-                p, h, ln_h = g[r] * blocks.values[at + Y + i], facts.human[v], facts.logs[v]
-                _count(sums, p, ln_g + ln(blocks.values[at + Y + i]), h, ln_h)
-                if c > 0:
-                    q = tables.laws[start, v]
-                    ln_q = ln_h if facts.same[start] else (log(q) if q > 0 else 0.0)
-                    _count_start(sums, q, ln_q, h, ln_h, c)
-                else:
-                    sums[_H] += h
-                held = _keep(best, k, held, p)
+        c = scales.base[r] * g[r]
+        held = _sums_of_row(r, g[r], k, blocks, scales, tables, facts, sums, best, room, lanes)
         if c > 0:  # the most probable of the untouched
             for i in range(size):
                 v = facts.order[start, i]
@@ -258,45 +357,74 @@ def add_to_mean(r0, r1, low, high, share, active, blocks, scales, tables, seen, 
                 mean[v] += share[r] * base * tables.laws[start, v]
                 seen[v] = True
         here, used = blocks.first[r], blocks.used[r]
-        b = np.searchsorted(blocks.lows[here : here + used], low, side="right") - 1
-        for place in range(here + b, here + used):
+        law, part = tables.laws[start], share[r]
+        for place in range(here + _covering(blocks.lows, here, 0, used, low), here + used):
             if blocks.lows[place] >= high:
                 break
             at = np.int64(blocks.ids[place]) * STRIDE
-            for i in range(blocks.counts[place]):
-                v = blocks.keys[2 * at + KEYS + i]
-                if low <= v < high:
-                    mean[v] += share[r] * (blocks.values[at + Y + i] - base * tables.laws[start, v])
-                    seen[v] = True
+            key = 2 * at + KEYS
+            _ask_ahead(blocks, place + 1, here + used)
+            for i in range(_below(blocks.keys, key, low), min(_below(blocks.keys, key, high), FULL)):
+                v = np.int64(_at(blocks.keys, key + i))
+                mean[v] = _at(mean, v) + part * (_at(blocks.values, at + Y + i) - base * _at(law, v))
+                seen[v] = True
 
 
 @kernel
-def of_mean(low, high, mean, seen, previous, c, tables, facts, sums):
-    """Sum over the touched outputs of a mean law, between two outputs; c as in `of_rows`.
+def of_mean(low, high, mean, seen, previous, c, tables, facts, sums, best):
+    """Sum over the touched outputs of a mean law, between two multiples of 64; c as in `of_rows`.
 
-    ``sums`` has one entry more than `SUMS`: their part of the divergence from the law ``previous``.
+    ``sums`` has one entry more than `SUMS`: their part of the divergence from the law ``previous``. ``best``
+    is filled with the largest probabilities, and with 0 where there are not so many.
     """
     sums[:] = 0.0
-    common = len(tables.laws) == 1
-    for v in range(low, high):
-        if not seen[v]:
-            continue
-        q, p = tables.laws[0, v] if common else 0.0, mean[v]
-        if p > 0:
-            ln_p = log(p)
-            _count(sums, p, ln_p, facts.human[v], facts.logs[v])
-            sums[SUMS] += p * (ln_p - log(previous[v]))
-        else:
-            sums[_CHORD] += facts.human[v]
-        if c > 0:
-            _count_start(sums, q, log(q) if q > 0 else 0.0, facts.human[v], facts.logs[v], c)
-        else:
-            sums[_H] += facts.human[v]
+    best[:] = 0.0
+    lanes, room, earlier = np.zeros(8 * len(_TOUCHED)), np.empty(_ROOM), np.empty(_WIDE)
+    same, common = facts.same[0], len(tables.laws) == 1
+    held, count, full, lost = 0, 0, 0, 0.0
+    for first in range(low, high, 64):
+        there = _marked(seen, first)
+        while there != 0:
+            v = first + _lowest(there)
+            there &= there - 1
+            p, h = mean[v], facts.human[v]
+            if p == 0:
+                lost += h
+                continue
+            room[full], room[_WIDE + full], room[2 * _WIDE + full] = p, h, facts.logs[v]
+            earlier[full] = previous[v]
+            full += 1
+            if held < len(best) or p > best[0]:
+                held = _keep(best, len(best), held, p)
+            if c > 0 and not same:
+                q = tables.laws[0, v] if common else 0.0
+                _count_start(sums, q, log(q) if q > 0 else 0.0, h, facts.logs[v], c)
+        if full > 0:
+            _terms(room, lanes, full, 1.0, 0.0)
+            for i in range(full):
+                sums[SUMS] += room[i] * (room[3 * _WIDE + i] - ln(earlier[i]))
+            count, full = count + full, 0
+    _gather_up(sums, lanes, count, c, same)
+    sums[_CHORD] += lost
+    sums[_H] += lost
 
 
 @kernel
-def finish_mean(sums, c, before, tables, facts, entropy, out):
-    """Turn the sums of `of_mean` into metrics; the top masses are left to the caller."""
+def finish_mean(sums, best, c, before, seen, tables, facts, entropy, out):
+    """Turn the sums of `of_mean` into metrics, and ``best`` of its parts, shape (parts, k)."""
+    top = best[0].copy()
+    held = 0
+    for p in best.ravel():
+        if p > 0:
+            held = _keep(top, len(top), held, p)
+    if c > 0:
+        for v in facts.order[0]:  # the most probable of the untouched
+            p = c * tables.laws[0, v]
+            if p == 0 or (held == len(top) and p <= top[0]):
+                break
+            if not seen[v]:
+                held = _keep(top, len(top), held, p)
+    out[5], out[6] = top[:held].max(), top[:held].sum()
     least = _least(tables.laws, facts.human, 0, facts.same[0], c) if c > 0 else 0.0
     _finish(sums, facts.totals[0], facts.heard, least, facts.same[0], c, out)
     out[9] = max(out[9] - entropy, 0.0)

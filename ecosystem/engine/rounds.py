@@ -28,8 +28,8 @@ _CUTS = 8
 """Ranges of rows, at most: enough to keep threads busy to the end of a round."""
 _WORTH = 10_000
 """Items a round for which it is worth to start a thread."""
-_COLUMNS = 2**14
-"""Mean laws of at least so many outputs are summed in 8 pieces, at the same time."""
+_COLUMNS = (2**9, 2**14)
+"""Mean laws of at least so many outputs are summed in 2, and in 8 pieces, at the same time."""
 
 
 _PUBLISHED = ("self_similarity", "self_similarity_previous")
@@ -205,7 +205,7 @@ class Rounds:
         self.laws: Laws = kind(scenario, replicates, self.cuts)
         self.trained = np.full(rows, float(scenario.pretraining_size))
         self.published: deque[Published] = deque(maxlen=max(2, scenario.corpus_rounds))
-        self.tallies = [kernels.empty_tally(self.size) for _ in self.cuts]
+        self.tallies = [kernels.empty_tally(self.size) for _ in (*self.cuts, None)]
         self.accounts = Accounts(len(replicates), self.n, self.size if self.observing else 0)
         self._entropy = float(metrics.entropy(human))
         self._mean: list[Floats] = []
@@ -387,17 +387,16 @@ class Rounds:
         if not isinstance(self.laws, SparseState):
             theta = self.laws.distributions(own.start, own.stop)[self.laws.active[own]]
             return theta.mean(axis=0), 0.0, np.ones(self.size, dtype=bool)
-        mean, seen = np.zeros(self.size), np.zeros(self.size, dtype=bool)
         laws = self.laws
         multiple = laws.multiple(replicate)
+        mean = multiple * laws.tables.laws[0]
+        seen = np.zeros((self.size + 63) // 64 * 64, dtype=bool)
 
         def add(low: int, high: int) -> None:
             laws.add_to_mean(replicate, low, high, seen, mean)
 
         spans = _spans(self.size)
         with_threads(self.threads, lambda span: add(*span), spans)
-        if multiple > 0:
-            mean += multiple * laws.tables.laws[0]
         return mean, multiple, seen
 
     def _remember_means(self) -> None:
@@ -425,10 +424,19 @@ class Rounds:
         providers: np.ndarray = np.full((replicates * self.n, len(PROVIDER_COLUMNS)), np.nan)
         of_rows = np.full((len(providers), m), np.nan)
         mass_k = self.config.mass_k
-        self._each(lambda cut: self.laws.measure_rows(cut, mass_k, self._entropy, of_rows))
+        alike, together = np.full((replicates * self.n, 2), np.nan), np.empty((replicates, 2))
+
+        def of_cut(cut: int) -> None:
+            if cut < len(self.cuts):
+                self.laws.measure_rows(cut, mass_k, self._entropy, of_rows)
+                self._alike(cut, alike)
+            else:  # what takes about as long, at the same time
+                together[:] = [self._together(number) for number in range(replicates)]
+
+        with_threads(self.threads, of_cut, range(len(self.cuts) + (self.n > 1)))
         if before is None:
             of_rows[:, -1] = np.where(self.laws.active, 0.0, np.nan)
-        providers[:, :m], providers[:, m:] = of_rows, self._alike()
+        providers[:, :m], providers[:, m:] = of_rows, alike
         providers = providers.reshape(replicates, self.n, -1)
         population = np.empty((replicates, len(POPULATION_COLUMNS)))
         if self.n == 1:
@@ -436,7 +444,7 @@ class Rounds:
         else:
             for number in range(replicates):
                 population[number, :m] = self._of_mean(number, before)
-                population[number, m : m + 2] = self._together(number)
+            population[:, m : m + 2] = together
         of_each, of_all = np.nanmean(providers[:, :, 0], axis=1), population[:, 0]
         alpha, gamma = np.exp(of_each), np.exp(of_all)
         diversity = (np.maximum(of_all - of_each, 0), alpha, np.maximum(gamma / alpha, 1), gamma)
@@ -463,40 +471,35 @@ class Rounds:
         earlier_c = c if before is None else before[1][number]
         spans = _spans(self.size)
         parts = np.zeros((len(spans), measures.SUMS + 1))
+        best = np.zeros((len(spans), min(self.config.mass_k, self.size)))
 
         def add(piece: int) -> None:
-            measures.of_mean(*spans[piece], mean, seen, earlier, c, laws.tables, laws.facts, parts[piece])
+            measures.of_mean(
+                *spans[piece], mean, seen, earlier, c, laws.tables, laws.facts, parts[piece], best[piece]
+            )
 
         with_threads(self.threads, add, range(len(spans)))
         out = np.zeros(len(measures.METRICS))
         sums = parts[0].copy()
         for part in parts[1:]:
             sums += part
-        measures.finish_mean(sums, c, earlier_c, laws.tables, laws.facts, self._entropy, out)
-        out[5], out[6] = mean.max(), metrics.top_mass(mean, self.config.mass_k)
+        measures.finish_mean(sums, best, c, earlier_c, seen, laws.tables, laws.facts, self._entropy, out)
         return out
 
-    def _alike(self) -> Floats:
-        """Return the chances that two published items agree, shape (rows, 2)."""
-        rows = len(self.laws.active)
-        out = np.full((rows, 2), np.nan)
+    def _alike(self, cut: int, out: Floats) -> None:
+        """Fill the chances that two items of a row agree, shape (rows, 2), for the rows of a cut."""
+        own = slice(*self.cuts[cut])
+        active = self.laws.active[own]
         if self.round == 0:
-            out[self.laws.active] = (self.human**2).sum()
-            return out
+            out[own][active] = (self.human**2).sum()
+            return
         now = self.published[-1]
         then = self.published[-2] if len(self.published) > 1 and self.round > 1 else _NOTHING
-
-        def count(cut: int) -> None:
-            first, last = self.cuts[cut]
-            own = slice(first, last)
-            past = (then.at[own], then.size[own]) if len(then.items) else (now.at[own], now.size[own])
-            measures.of_publications(
-                0, last - first, self.laws.active[own], now.items, now.at[own], now.size[own], then.items,
-                *past, self.human, self.tallies[cut], out[own],
-            )  # fmt: skip
-
-        self._each(count)
-        return out
+        past = (then.at[own], then.size[own]) if len(then.items) else (now.at[own], now.size[own])
+        measures.of_publications(
+            0, len(active), active, now.items, now.at[own], now.size[own], then.items, *past, self.human,
+            self.tallies[cut], out[own],
+        )  # fmt: skip
 
     def _together(self, number: int) -> tuple[float, float]:
         """Return the same of everything that the active providers of a replicate published."""
@@ -512,7 +515,7 @@ class Rounds:
         zero = np.zeros(1, dtype=np.int64)
         measures.of_publications(
             0, 1, np.ones(1, dtype=bool), items, zero, np.array([len(items)]), past, zero,
-            np.array([len(past)]), self.human, self.tallies[0], out,
+            np.array([len(past)]), self.human, self.tallies[-1], out,
         )  # fmt: skip
         return float(out[0, 0]), float(out[0, 1])
 
@@ -625,9 +628,9 @@ def _cuts(n: int, replicates: int, apart: bool, items: int) -> list[tuple[int, i
 
 
 def _spans(size: int) -> list[tuple[int, int]]:
-    pieces = 8 if size >= _COLUMNS else 1
-    edges = [size * p // pieces for p in range(pieces + 1)]
-    return list(pairwise(edges))
+    pieces = 8 if size >= _COLUMNS[1] else 2 if size >= _COLUMNS[0] else 1
+    edges = [size * p // pieces // 64 * 64 for p in range(pieces)]
+    return list(pairwise([*edges, size]))
 
 
 def _once(make: Callable[[Any], Any], field: str) -> Callable[[Rules], Any]:

@@ -103,7 +103,6 @@ class SparseState(Laws):
         self.sampled = isinstance(scenario.initial, str) and scenario.initial == "sampled"
         start = np.zeros((1, size)) if self.sampled else self.start_laws(scenario)
         with np.errstate(divide="ignore"):
-            self._logs = np.log(human)
             self._peaks = np.log(start.max(axis=1))
         self._starts = start
         self._temperature = np.full(self.rows, np.nan)
@@ -112,10 +111,11 @@ class SparseState(Laws):
         self.moved = np.zeros(self.rows)
         self.shards = [_Shard(first, last - first, size) for first, last in cuts]
         totals = np.zeros((len(start), measures.SUMS))
-        measures.sums_of_starts(start, human, self._logs, totals)
+        logs = np.log(np.where(human > 0, human, 1.0))
+        measures.sums_of_starts(start, human, logs, totals)
         order = np.argsort(-start, axis=1, kind="stable").astype(np.int32)
         same = np.array([np.array_equal(law, human) for law in start])
-        self.facts = measures.Facts(human, self._logs, totals, order, same, int((human > 0).sum()))
+        self.facts = measures.Facts(human, logs, totals, order, same, int((human > 0).sum()))
         for shard in self.shards:
             shard.scales.base[:] = 0.0 if self.sampled else scenario.pretraining_size
         temperature = scenario.per_provider("temperature")
