@@ -5,6 +5,7 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +55,49 @@ def test_the_kernels_uniforms_are_those_of_a_replicate_far_out():
     assert (far.published[-1].items != near.published[-1].items).mean() > 0.5
 
 
+# --- logarithms and exponentials --------------------------------------------------------------------------
+
+
+@kernels.njit(cache=False)
+def _both(values, logs, powers):
+    for i in range(len(values)):
+        logs[i] = kernels.ln(values[i])
+        powers[i] = kernels._exp(values[i])
+
+
+def both(values):
+    values = np.array(values, dtype=float)
+    logs, powers = np.empty_like(values), np.empty_like(values)
+    _both(values, logs, powers)
+    return logs, powers
+
+
+@given(st.lists(st.floats(0, 1.7e308), min_size=1, max_size=40))
+@example([5e-324, 2.3e-308, 1 - 2**-53, 1.0, 1 + 2**-52, 0.5**0.5, 2**0.5, 1.7e308])
+def test_logarithms_are_right_to_the_last_bits(values):
+    logs, _ = both(values)
+    with np.errstate(divide="ignore"):
+        expected = np.log(values)
+    np.testing.assert_allclose(logs, expected, rtol=4e-16, atol=0)
+    for i, value in enumerate(values):  # alone, or in any company
+        assert both([value])[0][0] == logs[i]
+
+
+@given(st.lists(st.floats(-708, 709), min_size=1, max_size=40))
+@example([-708.0, -1.0, -1e-17, 0.0, 1e-17, np.log(2) / 2, 709.0])
+def test_exponentials_are_right_to_the_last_bits(values):
+    _, powers = both(values)
+    np.testing.assert_allclose(powers, np.exp(values), rtol=5e-16, atol=4e-308)
+    for i, value in enumerate(values):
+        assert both([value])[1][0] == powers[i]
+
+
+def test_logarithms_and_exponentials_at_their_ends():
+    assert both([0.0])[0][0] == -np.inf
+    assert (both([-708.1, -1e6, -np.inf])[1] == 0).all()
+    assert both([0.0])[1][0] == 1
+
+
 # --- threads, cuts, lots and processes --------------------------------------------------------------------
 
 KINDS = [
@@ -86,6 +130,58 @@ def test_threads_and_cuts_change_no_bit(changes, monkeypatch):
     for threads, cuts in ((2, 8), (4, 8), (1, 1), (2, 3), (4, 17), (3, 1000)):
         monkeypatch.setattr(rounds, "_CUTS", cuts)
         assert bits(scenario, range(3), threads) == expected, (threads, cuts)
+
+
+@pytest.mark.parametrize("changes", KINDS, ids=str)
+def test_publishing_ahead_changes_no_bit(changes, monkeypatch):
+    scenario = Scenario(**BASE | changes)
+    expected = bits(scenario, range(3), 1)
+    monkeypatch.setattr(Rounds, "_goes_on", lambda self: False)
+    assert bits(scenario, range(3), 2) == expected
+
+
+@pytest.mark.parametrize(("threads", "inputs"), [(1, 5), (2, 1), (2, 7), (3, 3), (4, 50)])
+def test_threads_do_every_task_once(threads, inputs):
+    done = []
+    rounds.with_threads(
+        threads, lambda each: (time.sleep(0.001 * (each % 3)), done.append(each)), range(inputs)
+    )
+    assert sorted(done) == list(range(inputs))
+
+
+def test_threads_take_what_another_has_not_begun():
+    here, begun, done = threading.get_ident(), threading.Event(), {"here": [], "there": []}
+
+    def task(each):
+        if threading.get_ident() != here:
+            assert begun.wait(10)
+            done["there"].append(each)
+            return
+        begun.set()
+        end = time.monotonic() + 10
+        while len(done["there"]) < 7 and time.monotonic() < end:  # at its first until all others are done
+            time.sleep(0.001)
+        done["here"].append(each)
+
+    rounds.with_threads(2, task, range(8))
+    assert done["here"] == [0]
+    assert done["there"] == [4, 5, 6, 7, 3, 2, 1]
+
+
+@pytest.mark.parametrize("where", [0, 7])
+def test_an_error_in_any_thread_is_raised_when_all_are_done(where):
+    done = []
+
+    def task(each):
+        if each == where:
+            raise ValueError("here")
+        done.append(each)
+
+    with pytest.raises(ValueError, match="here"):
+        rounds.with_threads(2, task, range(8))
+    kept = len(done)
+    time.sleep(0.01)
+    assert len(done) == kept
 
 
 @pytest.mark.parametrize("changes", KINDS, ids=str)
