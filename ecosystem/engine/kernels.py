@@ -52,6 +52,8 @@ PAD = 8
 """Infinite entries at the end of cumulative laws."""
 BEYOND = 16
 """Numbers at the end of lists of blocks that may be looked at, but do not count."""
+_CARDS = 2**22
+"""Items of all the authors of a batch that are shuffled at the same time, at most."""
 _NONE = 2**31 - 1
 """The key of an entry that is not there."""
 
@@ -671,8 +673,8 @@ def _mix_rows(
     r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
     published, published_at, published_size, replacement, weight, flags, tally, people,
     seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
-    source, whose, which, flag, by, asked, wanted, taken, ends_at, free, shift, human, synthetic,
-    items, picks, card, lines, spans, stock,
+    source, whose, which, flag, by, asked, wanted, rank, taken, ends_at, free, shift, human, synthetic,
+    some, items, picks, card, lines, spans, stock, together,
 ):  # fmt: skip
     """Do what `mix` says, in room that is there for it."""
     depth = published_size.shape[0]
@@ -735,9 +737,10 @@ def _mix_rows(
             if good and (there == 0 or (k > there and not replacement)):
                 trouble[0], trouble[1], trouble[2], trouble[3] = provider, authors[a0 + j], k, there
                 good = False
-            wanted[j], taken[j], ends_at[j] = 0, name * stock, name * stock + there
+            start = name % together * stock
+            wanted[j], rank[j], taken[j], ends_at[j] = 0, name, start, start + there
             free[j] = 0.0 if k == there else 1.0  # whoever takes all that there is, takes it in order
-            shift[j] = published_at[0, author] - name * stock
+            shift[j] = published_at[0, author] - start
         if not good:
             return False
         if others > 0:
@@ -749,18 +752,25 @@ def _mix_rows(
                 j = _at(by, s)
                 items[s] = _at(taken, j) + int(_at(which, s) * (_at(ends_at, j) - _at(taken, j)))
         else:  # one Fisher-Yates shuffle for each author, stopped when all have what they want, and undone
-            for i in range(others):
-                s = _at(synthetic, i)
-                j = _at(by, s)
-                q = _at(taken, j)
-                taken[j] = q + 1
-                pick = q + int(_at(which, s) * _at(free, j) * (_at(ends_at, j) - q))
-                picks[i] = pick
-                items[s] = _at(card, pick)
-                card[pick] = _at(card, q)
-            for i in range(others):
-                pick = _at(picks, i)
-                card[pick] = pick
+            for turn in range(0, names, together):  # as many authors as there is room for
+                slots, count = synthetic, others
+                if names > together:
+                    slots, count = some, 0
+                    for i in range(others):
+                        some[count] = synthetic[i]
+                        count += turn <= rank[by[synthetic[i]]] < turn + together
+                for i in range(count):
+                    s = _at(slots, i)
+                    j = _at(by, s)
+                    q = _at(taken, j)
+                    taken[j] = q + 1
+                    pick = q + int(_at(which, s) * _at(free, j) * (_at(ends_at, j) - q))
+                    picks[i] = pick
+                    items[s] = _at(card, pick)
+                    card[pick] = _at(card, q)
+                for i in range(count):
+                    pick = _at(picks, i)
+                    card[pick] = pick
         if depth == 1:
             for i in range(others):
                 s = _at(synthetic, i)
@@ -867,20 +877,23 @@ def mix(
     source, whose, which, flag = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
     by, items, picks = np.empty(most, np.int64), np.empty(most, np.int32), np.empty(most, np.int64)
     human, synthetic = np.empty(most + 1, np.int64), np.empty(most + 1, np.int64)
+    some = np.empty(most + 1 if min(crowd, most) * stock > _CARDS else 0, np.int64)
     # Of every author: items asked for, where it stands in ``card``, what to add to be in ``published``.
     wanted, taken = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64)
     ends_at, shift, free = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1)
-    names = min(crowd, most)
-    asked = np.empty(names + 1, np.int64)
-    card = np.arange(1 if replacement else names * stock).astype(np.int32)
+    asked, rank = np.empty(min(crowd, most) + 1, np.int64), np.zeros(crowd + 1, np.int64)
+    together = 1 if replacement else max(1, min(crowd, most, _CARDS // stock))
+    card = np.empty(1 if replacement else together * stock, np.int32)
+    for i in range(len(card)):
+        card[i] = i
     pieces = (len(tally) + 511) >> 9
     lines, spans = np.zeros(64 * pieces, np.int8), np.zeros((pieces + 63) // 64 * 64, np.int8)
     return _mix_rows(
         r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
         published, published_at, published_size, replacement, weight, flags, tally, people,
         seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
-        source, whose, which, flag, by, asked, wanted, taken, ends_at, free, shift, human, synthetic,
-        items, picks, card, lines, spans, stock,
+        source, whose, which, flag, by, asked, wanted, rank, taken, ends_at, free, shift, human, synthetic,
+        some, items, picks, card, lines, spans, stock, together,
     )  # fmt: skip
 
 

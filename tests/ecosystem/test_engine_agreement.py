@@ -17,7 +17,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from ecosystem import Ecosystem, InputError, Scenario, run
-from ecosystem.engine import chosen
+from ecosystem.engine import chosen, kernels
 from ecosystem.engine.rounds import Rounds
 from ecosystem.interventions import KINDS, Exit, Quota, Retention, Temperature
 
@@ -96,6 +96,14 @@ def test_temperatures(temperature, initial):
 def test_a_low_temperature_for_long():
     # Weights (y/r)^100 pass e^500 and the reference scale r is moved.
     agree(Scenario(**BASE | {"rounds": 60}, temperature=0.01, schedule="forget:0.05", fresh_fraction=0.5))
+
+
+def test_more_items_than_are_shuffled_at_the_same_time():
+    # Batches from 4 authors with 1.2 million items each: two or three of them at a time.
+    size, batch = 1_200_000, 3000
+    assert 4 * size > kernels._CARDS > 2 * size
+    agree(Scenario(n_providers=5, n_outputs=15_000, sharing="complete", outputs_per_round=size,
+                   batch_size=batch, rounds=2, record_every=2), range(1))  # fmt: skip
 
 
 @pytest.mark.parametrize(
