@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -142,6 +142,14 @@ class _Plan:
         )
 
 
+class _Mean(NamedTuple):
+    """A mean law, shape (V,), the multiple of the common initial law in it, and what was touched."""
+
+    law: Floats
+    multiple: float
+    seen: np.ndarray
+
+
 _NO_COUNTS = np.zeros(0, dtype=np.int64)
 
 
@@ -208,8 +216,7 @@ class Rounds:
         self.tallies = [kernels.empty_tally(self.size) for _ in (*self.cuts, None)]
         self.accounts = Accounts(len(replicates), self.n, self.size if self.observing else 0)
         self._entropy = float(metrics.entropy(human))
-        self._mean: list[Floats] = []
-        self._multiple: list[float] = []
+        self._means: list[_Mean] = []
         self._books = [RuleBook(scenario) for _ in (replicates if self.observing else range(1))]
         active = active_in(scenario.interventions, 1, self.n)
         self._appear([replace(Rules.of(scenario), active=active)] * len(replicates))
@@ -232,10 +239,10 @@ class Rounds:
         self.published.append(published)
         self._enter(self._train(recorded, ahead=rules is None and self._goes_on()))
         if recorded or self.recorded(self.round + 1):
-            before, multiple = self._mean, self._multiple
+            before = self._means
             self._remember_means()
             if recorded:
-                self.measured = self.measure((before, multiple))
+                self.measured = self.measure(before)
 
     def recorded(self, round: int) -> bool:
         """Whether a round is recorded."""
@@ -377,16 +384,15 @@ class Rounds:
         held = self.laws.active.copy()
         self.laws.active[replicate * self.n : (replicate + 1) * self.n] = active
         try:
-            return self._mean_law(replicate)[0]
+            return self._mean_law(replicate).law
         finally:
             self.laws.active[:] = held
 
-    def _mean_law(self, replicate: int) -> tuple[Floats, float, np.ndarray]:
-        """Return the mean law, the multiple of the common initial law in it, and what was touched."""
+    def _mean_law(self, replicate: int) -> "_Mean":
         own = slice(replicate * self.n, (replicate + 1) * self.n)
         if not isinstance(self.laws, SparseState):
             theta = self.laws.distributions(own.start, own.stop)[self.laws.active[own]]
-            return theta.mean(axis=0), 0.0, np.ones(self.size, dtype=bool)
+            return _Mean(theta.mean(axis=0), 0.0, np.ones(self.size, dtype=bool))
         laws = self.laws
         multiple = laws.multiple(replicate)
         mean = multiple * laws.tables.laws[0]
@@ -397,20 +403,17 @@ class Rounds:
 
         spans = _spans(self.size)
         with_threads(self.threads, lambda span: add(*span), spans)
-        return mean, multiple, seen
+        return _Mean(mean, multiple, seen)
 
     def _remember_means(self) -> None:
         """Keep the mean law of every replicate for the divergence from round to round."""
         if self.n == 1:
             return
-        found = [self._mean_law(number) for number in range(len(self.replicates))]
-        self._mean = [mean for mean, _, _ in found]
-        self._multiple = [multiple for _, multiple, _ in found]
-        self._seen = [seen for _, _, seen in found]
+        self._means = [self._mean_law(number) for number in range(len(self.replicates))]
 
     # --- metrics -------------------------------------------------------------------------------------------
 
-    def measure(self, before: tuple[list[Floats], list[float]] | None) -> tuple[Floats, Floats]:
+    def measure(self, before: "list[_Mean] | None") -> tuple[Floats, Floats]:
         """Return the metrics, given the mean laws of the round before.
 
         Returns
@@ -443,7 +446,8 @@ class Rounds:
             population[:, : m + 2] = providers[:, 0]
         else:
             for number in range(replicates):
-                population[number, :m] = self._of_mean(number, before)
+                mean = self._means[number]
+                population[number, :m] = self._of_mean(mean, mean if before is None else before[number])
             population[:, m : m + 2] = together
         of_each, of_all = np.nanmean(providers[:, :, 0], axis=1), population[:, 0]
         alpha, gamma = np.exp(of_each), np.exp(of_all)
@@ -460,22 +464,29 @@ class Rounds:
             dict(zip(POPULATION_COLUMNS, population[number].tolist(), strict=True)),
         )
 
-    def _of_mean(self, number: int, before: tuple[list[Floats], list[float]] | None) -> Floats:
-        """Return the metrics of the mean law of a replicate, shape (13,)."""
-        laws, mean = self.laws, self._mean[number]
-        earlier = mean if before is None else before[0][number]
+    def _of_mean(self, mean: "_Mean", before: "_Mean") -> Floats:
+        """Return the metrics of a mean law, given the one of the round before, shape (13,)."""
+        laws = self.laws
         if not isinstance(laws, SparseState):
-            of_laws = metrics.of_laws(mean, earlier, self.human, self.config.mass_k)
+            of_laws = metrics.of_laws(mean.law, before.law, self.human, self.config.mass_k)
             return np.array([float(of_laws[name]) for name in measures.METRICS])
-        c, seen = self._multiple[number], self._seen[number]
-        earlier_c = c if before is None else before[1][number]
+        # Who forgets has not touched any more what was touched a round ago.
+        seen, c = mean.seen | before.seen, mean.multiple
         spans = _spans(self.size)
         parts = np.zeros((len(spans), measures.SUMS + 1))
         best = np.zeros((len(spans), min(self.config.mass_k, self.size)))
 
         def add(piece: int) -> None:
             measures.of_mean(
-                *spans[piece], mean, seen, earlier, c, laws.tables, laws.facts, parts[piece], best[piece]
+                *spans[piece],
+                mean.law,
+                seen,
+                before.law,
+                c,
+                laws.tables,
+                laws.facts,
+                parts[piece],
+                best[piece],
             )
 
         with_threads(self.threads, add, range(len(spans)))
@@ -483,7 +494,9 @@ class Rounds:
         sums = parts[0].copy()
         for part in parts[1:]:
             sums += part
-        measures.finish_mean(sums, best, c, earlier_c, seen, laws.tables, laws.facts, self._entropy, out)
+        measures.finish_mean(
+            sums, best, c, before.multiple, seen, laws.tables, laws.facts, self._entropy, out
+        )
         return out
 
     def _alike(self, cut: int, out: Floats) -> None:

@@ -78,6 +78,11 @@ def agree(scenario, replicates=range(2), threads=1, pickled=True):
         {"schedule": "power:1:2:3"},
         {"schedule": "forget:0.3", "rounds": 40},
         {"schedule": "forget:1", "temperature": 1.5},
+        # Some batches weigh nothing: who has one forgets nothing.
+        {"schedule": "replace", "outputs_per_round": 1, "batch_size": 1, "fresh_fraction": 0.5,
+         "sharing": "isolated", "n_providers": 3, "n_outputs": 8,
+         "interventions": [{"kind": "detector", "true_positive": 1.0, "false_positive": 0.2,
+                            "mode": "down-weight", "weight": 0.0}]},
         {"schedule": "forget:0.9", "n_outputs": 10, "rounds": 700, "record_every": 100},
         {"schedule": "accumulate", "n_outputs": 2000, "n_providers": 3, "rounds": 150, "record_every": 50},
     ],
