@@ -1152,7 +1152,7 @@ def _settle(
             spot = _at(spots, j)
             k, fresh = ((spot & 255) >> 1) - behind, spot & 1
             while k < 0 or (k == 0 and fresh == 1 and behind > 0):
-                high = np.int64(lows[here + b + 1]) if here + b + 1 < here + useds[r] else size
+                high = _high_of(lows, here + b, here + useds[r] - 1, size)
                 _add_up(values, keys, ids, lows, counts, sums, here + b, dirty, high, spread, ends, t)
                 b, behind, k, dirty = b - 1, behind - _HALF, k + _HALF, 255
                 at = np.int64(ids[here + b]) * STRIDE
