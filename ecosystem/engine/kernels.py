@@ -920,7 +920,7 @@ def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, e
         for k in range(at + 8 * group, at + 8 * group + 8):  # D makes infinite what comes behind the entries
             total += _at(values, k + D) + _at(values, k + W)
             values[k + _E] = total
-        values[at + _G + group] = total if group < full else np.inf
+        values[at + _G + group] = total
     total = 0.0
     for group in range(at, at + 8):
         total += _at(values, _G + group)

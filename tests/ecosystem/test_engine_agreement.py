@@ -78,6 +78,10 @@ def agree(scenario, replicates=range(2), threads=1, pickled=True):
         {"schedule": "power:1:2:3"},
         {"schedule": "forget:0.3", "rounds": 40},
         {"schedule": "forget:1", "temperature": 1.5},
+        # A batch of all items of an author has them in order: seen where a detector flags some slots.
+        {"batch_size": 10, "outputs_per_round": 10, "sharing": "isolated", "fresh_fraction": 0.0,
+         "interventions": [{"kind": "detector", "true_positive": 0.5, "false_positive": 0.1,
+                            "mode": "down-weight", "weight": 0.25}]},
         # Some batches weigh nothing: who has one forgets nothing.
         {"schedule": "replace", "outputs_per_round": 1, "batch_size": 1, "fresh_fraction": 0.5,
          "sharing": "isolated", "n_providers": 3, "n_outputs": 8,
