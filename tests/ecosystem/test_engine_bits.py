@@ -168,16 +168,20 @@ def test_threads_take_what_another_has_not_begun():
     assert done["there"] == [4, 5, 6, 7, 3, 2, 1]
 
 
-@pytest.mark.parametrize("where", [0, 7])
+@pytest.mark.parametrize("where", ["here", "there"])
 def test_an_error_in_any_thread_is_raised_when_all_are_done(where):
-    done = []
+    here, both, begun, done = threading.get_ident(), threading.Barrier(2), set(), []
 
     def task(each):
-        if each == where:
-            raise ValueError("here")
+        own = "here" if threading.get_ident() == here else "there"
+        if own not in begun:
+            begun.add(own)
+            both.wait(10)  # so that each of the two has one
+        if own == where:
+            raise ValueError(own)
         done.append(each)
 
-    with pytest.raises(ValueError, match="here"):
+    with pytest.raises(ValueError, match=where):
         rounds.with_threads(2, task, range(8))
     kept = len(done)
     time.sleep(0.01)
