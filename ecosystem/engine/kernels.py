@@ -302,22 +302,28 @@ def _exp(x):
 # --- drawing by inversion ---------------------------------------------------------------------------------
 
 
+def _numbers_at(context: Any, builder: Any, signature: Any, arguments: Any, n: int, array: int = 0) -> Any:
+    """Return where n numbers of an array start, as one vector: the arguments are the array and an index."""
+    data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+    first = builder.gep(data, [arguments[array + 1]])
+    return builder.bitcast(first, ir.VectorType(data.type.pointee, n).as_pointer())
+
+
+def _spread(builder: Any, x: Any, n: int) -> Any:
+    """Return a vector of n times the same number."""
+    undefined = ir.Constant(ir.VectorType(x.type, n), ir.Undefined)
+    one = builder.insert_element(undefined, x, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), n), [0] * n))
+
+
 @intrinsic
 def _rank(context: Any, values: Any, i: Any, x: Any) -> Any:
     """Return how many of values[i], ..., values[i+7] are ≤ x: one comparison of 8 numbers."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        eight = ir.VectorType(ir.DoubleType(), 8)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), eight.as_pointer())
-        numbers = builder.load(pointer, align=8)
-        one = builder.insert_element(
-            ir.Constant(eight, ir.Undefined), arguments[2], ir.Constant(ir.IntType(32), 0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 8), [0] * 8)
-        splat = builder.shuffle_vector(one, ir.Constant(eight, ir.Undefined), zeros)
-        bits = builder.bitcast(builder.fcmp_ordered("<=", numbers, splat), ir.IntType(8))
-        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+        numbers = builder.load(_numbers_at(context, builder, signature, arguments, 8), align=8)
+        passed = builder.fcmp_ordered("<=", numbers, _spread(builder, arguments[2], 8))
+        return builder.zext(builder.ctpop(builder.bitcast(passed, ir.IntType(8))), ir.IntType(64))
 
     return types.int64(values, types.int64, types.float64), code
 
@@ -344,11 +350,7 @@ def _add_eight(context: Any, sums: Any, i: Any, values: Any, j: Any) -> Any:
     """Add values[j], ..., values[j+7] to sums[i], ..., sums[i+7]."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        eight = ir.VectorType(ir.DoubleType(), 8).as_pointer()
-        places = []
-        for which in (0, 2):
-            data = context.make_array(signature.args[which])(context, builder, arguments[which]).data
-            places.append(builder.bitcast(builder.gep(data, [arguments[which + 1]]), eight))
+        places = [_numbers_at(context, builder, signature, arguments, 8, array=which) for which in (0, 2)]
         total = builder.fadd(*(builder.load(place, align=8) for place in places))
         builder.store(total, places[0], align=8)
         return context.get_dummy_value()
@@ -575,17 +577,10 @@ def _passed(context: Any, numbers: Any, i: Any, v: Any) -> Any:
     """Return in the bits of a number which of the 16 numbers[i], ..., numbers[i+15] are ≤ v."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        word = ir.IntType(32)
-        all16 = ir.VectorType(word, 16)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), all16.as_pointer())
-        undefined = ir.Constant(all16, ir.Undefined)
-        one = builder.insert_element(undefined, builder.trunc(arguments[2], word), ir.Constant(word, 0))
-        splat = builder.shuffle_vector(one, undefined, ir.Constant(all16, [0] * 16))
-        bits = builder.bitcast(
-            builder.icmp_signed("<=", builder.load(pointer, align=4), splat), ir.IntType(16)
-        )
-        return builder.zext(bits, ir.IntType(64))
+        numbers = builder.load(_numbers_at(context, builder, signature, arguments, 16), align=4)
+        v = builder.trunc(arguments[2], ir.IntType(32))
+        passed = builder.icmp_signed("<=", numbers, _spread(builder, v, 16))
+        return builder.zext(builder.bitcast(passed, ir.IntType(16)), ir.IntType(64))
 
     return types.int64(numbers, types.int64, types.int64), code
 
@@ -605,16 +600,10 @@ def _below(context: Any, keys: Any, i: Any, v: Any) -> Any:
     """Return how many of the 64 numbers keys[i], ..., keys[i+63] are < v."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        word = ir.IntType(32)
-        all64 = ir.VectorType(word, 64)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), all64.as_pointer())
-        numbers = builder.load(pointer, align=4)
-        undefined = ir.Constant(all64, ir.Undefined)
-        one = builder.insert_element(undefined, builder.trunc(arguments[2], word), ir.Constant(word, 0))
-        splat = builder.shuffle_vector(one, undefined, ir.Constant(all64, [0] * 64))
-        bits = builder.bitcast(builder.icmp_signed("<", numbers, splat), ir.IntType(64))
-        return builder.ctpop(bits)
+        numbers = builder.load(_numbers_at(context, builder, signature, arguments, 64), align=4)
+        v = builder.trunc(arguments[2], ir.IntType(32))
+        below = builder.icmp_signed("<", numbers, _spread(builder, v, 64))
+        return builder.ctpop(builder.bitcast(below, ir.IntType(64)))
 
     return types.int64(keys, types.int64, types.int64), code
 
@@ -644,10 +633,8 @@ def _marked(context: Any, flags: Any, i: Any) -> Any:
     """Return in the bits of a number which of the 64 bytes flags[i], ..., flags[i+63] are not 0."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        all64 = ir.VectorType(ir.IntType(8), 64)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), all64.as_pointer())
-        found = builder.icmp_signed("!=", builder.load(pointer, align=1), ir.Constant(all64, [0] * 64))
+        marks = builder.load(_numbers_at(context, builder, signature, arguments, 64), align=1)
+        found = builder.icmp_signed("!=", marks, ir.Constant(marks.type, [0] * 64))
         return builder.bitcast(found, ir.IntType(64))
 
     return types.int64(flags, types.int64), code
@@ -658,11 +645,8 @@ def _weighty(context: Any, values: Any, i: Any) -> Any:
     """Return in the bits of a number which of values[i], ..., values[i+7] are not 0."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        eight = ir.VectorType(ir.DoubleType(), 8)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), eight.as_pointer())
-        zeros = ir.Constant(eight, [0.0] * 8)
-        found = builder.fcmp_unordered("!=", builder.load(pointer, align=8), zeros)
+        weights = builder.load(_numbers_at(context, builder, signature, arguments, 8), align=8)
+        found = builder.fcmp_unordered("!=", weights, ir.Constant(weights.type, [0.0] * 8))
         return builder.zext(builder.bitcast(found, ir.IntType(8)), ir.IntType(64))
 
     return types.int64(values, types.int64), code

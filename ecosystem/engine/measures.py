@@ -90,23 +90,6 @@ class Facts(NamedTuple):
 
 
 @inline
-def _count(sums, p, ln_p, h, ln_h):
-    """Add a touched output of probability p."""
-    sums[_P_LN_P] += p * ln_p
-    sums[_P2] += p * p
-    sums[_COUNT] += 1
-    sums[_COVERED] += h
-    if h > 0:
-        sums[_P_LN_H] += p * ln_h
-        sums[_H_LN_P] += h * ln_p
-        sums[_HEARD] += 1
-    else:
-        sums[_UNHEARD] += 1
-    sums[_LEAST] += min(p, h)
-    sums[_CHORD] += (sqrt(p) - sqrt(h)) ** 2
-
-
-@inline
 def _count_start(sums, q, ln_q, h, ln_h, c):
     """Add an output as the initial law has it, at the scale c."""
     sums[_H] += h
