@@ -347,7 +347,7 @@ def add_to_mean(r0, r1, low, high, share, active, blocks, scales, tables, seen, 
             at = np.int64(blocks.ids[place]) * STRIDE
             key = 2 * at + KEYS
             _ask_ahead(blocks, place + 1, here + used)
-            for i in range(_below(blocks.keys, key, low), min(_below(blocks.keys, key, high), FULL)):
+            for i in range(_below(blocks.keys, key, low), _below(blocks.keys, key, high)):
                 v = np.int64(_at(blocks.keys, key + i))
                 mean[v] = _at(mean, v) + part * (_at(blocks.values, at + Y + i) - base * _at(law, v))
                 seen[v] = True

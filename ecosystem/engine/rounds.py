@@ -478,16 +478,9 @@ class Rounds:
 
         def add(piece: int) -> None:
             measures.of_mean(
-                *spans[piece],
-                mean.law,
-                seen,
-                before.law,
-                c,
-                laws.tables,
-                laws.facts,
-                parts[piece],
+                *spans[piece], mean.law, seen, before.law, c, laws.tables, laws.facts, parts[piece],
                 best[piece],
-            )
+            )  # fmt: skip
 
         with_threads(self.threads, add, range(len(spans)))
         out = np.zeros(len(measures.METRICS))
