@@ -171,6 +171,10 @@ def _run(
                 )
             except Interrupted as stop:
                 result = stop.trajectory
+            except KeyboardInterrupt:  # at once, with nothing of this run to keep
+                if not runs:
+                    raise
+                break
             if alone and not runs:
                 result = replace(result, provenance=result.provenance | {"beside": "alone"})
             runs[label] = result

@@ -173,3 +173,22 @@ def test_app_without_its_extra_says_what_to_install(call, monkeypatch):
     done = call("app")
     assert done.exit_code == 1
     assert done.stderr.strip() == "Error: the page needs the viz extra: pip install -e '.[viz]'"
+
+
+def test_ctrl_c_at_the_start_of_the_second_run_keeps_the_first(tmp_path, monkeypatch):
+    import ecosystem
+
+    real, calls = ecosystem.run, []
+
+    def stopped(*args, **options):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    monkeypatch.setattr(ecosystem, "run", stopped)
+    out = tmp_path / "out"
+    told = CliRunner().invoke(cli.main, ["run", "--replicates", "2", "--out", str(out)])
+    assert told.exit_code == 130
+    assert f"ecosystem run --resume {out}" in told.stderr
+    assert Trajectory.load(out).complete
