@@ -620,7 +620,7 @@ def test_a_damaged_shard_is_named(tmp_path):
 # --- real processes -------------------------------------------------------------------------------
 
 LONG = Design(
-    Scenario(n_providers=5, n_outputs=30, rounds=200, outputs_per_round=20, batch_size=20),
+    Scenario(n_providers=5, n_outputs=30, rounds=400, outputs_per_round=20, batch_size=20),
     grid={"temperature": [0.4, 0.6, 0.8, 1.0, 1.2], "fresh_fraction": [0.0, 0.2]},
     replicates=10,
 )

@@ -307,7 +307,7 @@ def test_random_scenarios(scenario, first, replicates, threads):
 
 @pytest.mark.slow
 @given(scenarios(), st.integers(0, 2**62), st.integers(1, 3), st.sampled_from([1, 2]))
-@settings(max_examples=3000, derandomize=False)
+@settings(max_examples=3000)
 def test_many_random_scenarios(scenario, first, replicates, threads):
     agree(scenario, range(first, first + replicates), threads)
 

@@ -311,7 +311,7 @@ LONG = Scenario(
 )
 
 
-@pytest.mark.parametrize(("engine", "rounds"), [("agents", 600), ("compiled", 3000)])
+@pytest.mark.parametrize(("engine", "rounds"), [("agents", 600), ("compiled", 9000)])
 def test_killed_and_gone_on_with_to_the_same_bits(tmp_path, engine, rounds):
     scenario = LONG.replace(rounds=rounds, record_every=rounds // 30)
     expected = run(scenario, 2, engine=engine)
