@@ -92,8 +92,10 @@ class Sharing(BaseIntervention):
 class Entry(BaseIntervention):
     """Providers that are there only from a date on (and until ``end``, if given).
 
+    The real thing: a firm that comes to the market, or a model that is let into it at a date.
     Before ``start`` they neither publish nor train nor are read; then they enter with the model they start
-    from. The weights with which others read are divided among those who are there.
+    from. The weights with which others read are divided among those who are there:
+    W_ij ← W_ij 1[j there] / Σ_l W_il 1[l there].
     """
 
     kind: Literal["entry"] = "entry"
@@ -114,8 +116,9 @@ class Entry(BaseIntervention):
 class Exit(BaseIntervention):
     """Providers that leave at a date (and come back after ``end``, if given, with the model they had).
 
+    The real thing: a model that is withdrawn, banned or merged away.
     From ``start`` to ``end`` they neither publish nor train nor are read. The weights with which others read
-    are divided among those who are there.
+    are divided among those who are there: W_ij ← W_ij 1[j there] / Σ_l W_il 1[l there].
     """
 
     kind: Literal["exit"] = "exit"
@@ -140,7 +143,7 @@ def without(rules: Rules, providers: tuple[int, ...]) -> Rules:
 def among_active(weights: sparse.csr_array, active: np.ndarray) -> sparse.csr_array:
     """Return rows of weights, normalised over the active authors; an inactive provider reads itself."""
     reader = np.repeat(np.arange(len(active)), np.diff(weights.indptr))
-    return _reweighted(weights, 1.0 * (active[reader] & active[weights.indices]))
+    return _scaled(weights, active[reader] & active[weights.indices])
 
 
 def _open(active: np.ndarray) -> sparse.csr_array:
@@ -162,7 +165,10 @@ def _blend(w: sparse.csr_array, to: sparse.csr_array, strength: float) -> sparse
 
 def _reweighted(w: sparse.csr_array, factor: np.ndarray) -> sparse.csr_array:
     """Return W times a factor per entry, rows normalised; W itself where no factor differs from 1."""
-    if (factor == 1).all():
-        return w
+    return w if (factor == 1).all() else _scaled(w, factor)
+
+
+def _scaled(w: sparse.csr_array, factor: np.ndarray) -> sparse.csr_array:
+    """Return W times a factor per entry, rows normalised; who has nobody left to read reads itself."""
     changed = sparse.csr_array((w.data * factor, w.indices.copy(), w.indptr.copy()), shape=w.shape)
     return own_if_nobody(normalised(changed))

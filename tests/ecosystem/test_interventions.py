@@ -330,6 +330,19 @@ def test_whoever_enters_starts_from_its_first_model():
     assert tables(eco, 0)[0]["provider"].tolist() == [0, 2, 3] * 4 + [0, 1, 2, 3, 4]
 
 
+def test_rows_are_shares_where_an_absent_provider_had_no_links():
+    graph = nx.Graph([(0, 1, {"weight": 3.0}), (1, 2, {"weight": 5.0})])
+    graph.add_nodes_from([3, 4])  # 3 reads nobody and is there, 4 enters later
+    scenario = Scenario(
+        n_outputs=6, sharing=graph, self_weight=0.0, fresh_fraction=[0.2, 0.2, 0.2, 1.0, 1.0], rounds=2,
+        with_replacement=True, interventions=[Entry(providers=(4,), start=2), FreshFraction(fraction=0.3)],
+    )  # fmt: skip
+    w = rules_in_force(scenario, at(1)).W.toarray()
+    np.testing.assert_allclose(w[:4, :3], [[0, 1, 0], [3 / 8, 0, 5 / 8], [0, 1, 0], [0, 0, 0]])
+    assert w[3, 3] == w[4, 4] == 1
+    run(scenario, engine="agents")
+
+
 def test_links_are_cut_at_random_and_more_cuts_keep_the_fewer():
     wide = Scenario(n_providers=60, sharing="complete")
     links = wide.W.nnz - 60
