@@ -23,18 +23,19 @@ class Ledger:
     human_counts : ndarray of int, shape (V,)
         How often each output was among the human items of batches, reused ones left out.
     human_items : int
-        Human items in batches, reused ones included: a licence is paid per use. Pretraining does not count.
-    published_items, curated_items : int
-        Items published; candidates that a verifier was shown.
-    detector_calls : float
-        Expected number of items that a detector was shown.
+        Human items in batches, reused ones included: a licence is paid per use. Neither pretraining nor
+        what a detector keeps out of a batch counts.
+    published_items : int
+        Items published.
+    detector_calls, curated_items : float
+        Expected number of items that a detector was shown, and of candidates that a verifier was shown.
     """
 
     human_counts: Integers = field(repr=False)
     human_items: int = 0
     published_items: int = 0
     detector_calls: float = 0.0
-    curated_items: int = 0
+    curated_items: float = 0.0
 
     def enter(self, rules: Rules, batches: list[Batch]) -> None:
         """Add what one round used."""
@@ -48,7 +49,7 @@ class Ledger:
         self.human_items += human_items
         published = int(rules.outputs_per_round[rules.active].sum())
         self.published_items += published
-        self.curated_items += published * rules.best_of if rules.best_of > 1 else 0
+        self.curated_items += published * rules.curated_per_item
         self.detector_calls += float((rules.batch_size * rules.detector_calls_per_item)[rules.active].sum())
 
     def columns(self, scenario: "Scenario") -> dict[str, float]:

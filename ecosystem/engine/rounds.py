@@ -73,7 +73,7 @@ class Accounts:
         self.contributed_synthetic[which] += published
         self.human_items[which] += human
         self.published_items[which] += published
-        self.curated_items[which] += published * rules.best_of if rules.best_of > 1 else 0
+        self.curated_items[which] += published * rules.curated_per_item
         calls = (rules.batch_size * rules.detector_calls_per_item)[rules.active].sum()
         self.detector_calls[which] += float(calls)
 

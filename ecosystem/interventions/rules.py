@@ -112,6 +112,11 @@ class Rules:
     window: int = 1
     reused: bool = False
 
+    @property
+    def curated_per_item(self) -> float:
+        """Expected candidates that a verifier is shown per published item; 0 where there is no choice."""
+        return self.best_of * (1 - self.verifier_error) if self.best_of > 1 else 0.0
+
     @classmethod
     def of(cls, scenario: "Scenario", **changes: Any) -> "Rules":
         """Return the rules that a scenario sets, without interventions; ``changes`` replace fields."""
