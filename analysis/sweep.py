@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from tqdm.auto import tqdm
@@ -147,7 +147,7 @@ def sweep(
     """
     plan = design if isinstance(design, Design) else Design.from_toml(design)
     folder = Path(out)
-    check_vacant(folder, resumed=resume)
+    check_vacant(folder, resumed=resume, in_place=True)
     started, clock, busy = datetime.now(UTC), time.perf_counter(), 0.0
     with (
         shards.locked(folder),
@@ -237,18 +237,14 @@ class _Kept:
         self.metrics = None if plan.metrics is None else tuple(dict.fromkeys((KEPT, *plan.metrics)))
 
     def __call__(self, result: RunResult) -> list[dict[str, Any]]:
-        n = len(result.final)
         table, population = result.table, result.population
         if self.record == "last":
-            table, population = table.iloc[-n:], population.iloc[-1:]
-        providers = table.drop(columns=["replicate", "round", "provider"])
-        values = providers.to_numpy(dtype=np.float64).reshape(-1, n, providers.shape[1])
-        missing = np.isnan(values)
-        with np.errstate(invalid="ignore"):
-            means = np.where(missing, 0.0, values).sum(axis=1) / (~missing).sum(axis=1)
-        columns = dict(zip(providers.columns, means.T, strict=True))
+            population = population.iloc[-1:]
+            table = table[table["round"] == population["round"].iloc[0]]
+        means = table.drop(columns=["replicate", "provider"]).groupby("round").mean()
+        columns = {str(name): means[name].to_numpy() for name in means}
         human = float(metrics.hill(result.scenario.source.law, 1))
-        rows = {"round": population["round"].to_numpy(), KEPT: columns["hill_1"] / human} | columns
+        rows = {"round": means.index.to_numpy(), KEPT: columns["hill_1"] / human} | columns
         for name in population.columns.drop(["replicate", "round"]):
             rows[together(name, columns)] = population[name].to_numpy()
         if self.metrics is not None:
@@ -384,7 +380,7 @@ def command(
     if retry_failed and not resume:
         raise InputError("--retry-failed repeats the failed runs of an earlier sweep; give --resume too")
     folder = out or Path("results") / f"sweep-{datetime.now():%Y%m%d-%H%M%S}"
-    check_vacant(folder, resumed=resume)
+    check_vacant(folder, resumed=resume, in_place=True)
     plan = Design.from_toml(design)
     click.echo(f"{len(plan):,} runs: {len(plan.points):,} points × {plan.replicates} replicates", err=True)
     if not cluster:
@@ -395,14 +391,14 @@ def command(
                 click.echo("the cluster has no workers yet; the sweep begins when one joins", err=True)
             result = sweep(plan, folder, resume=resume, retry_failed=retry_failed, executor=executor)
     except (SweepInterrupted, ExecutorError) as stop:
-        again = f"ecosystem sweep {design} --out {folder} --resume"
+        words: list[object] = ["ecosystem", "sweep", design, "--out", folder, "--resume"]
         for option, value in (
-            ("workers", workers),
-            ("scheduler", scheduler),
-            ("scheduler-file", scheduler_file),
+            ("--workers", workers),
+            ("--scheduler", scheduler),
+            ("--scheduler-file", scheduler_file),
         ):
-            again += "" if value is None else f" --{option} {value}"
-        click.echo(f"{stop}; go on with: {again}", err=True)
+            words += [] if value is None else [option, value]
+        click.echo(f"{stop}; go on with: {shlex.join(map(str, words))}", err=True)
         sys.exit(130 if isinstance(stop, SweepInterrupted) else 1)
     click.echo(_conclusion(result, plan))
 

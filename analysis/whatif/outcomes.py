@@ -140,7 +140,7 @@ class Measure:
         course["cost"] = population["cost"] if "cost" in population else 0.0
         last = course.iloc[-1]
         final = result.table[result.table["round"] == result.table["round"].max()]
-        here = final["hill_1"].notna().to_numpy()  # those that take part in the last round
+        here = final["provider"].to_numpy()  # those that take part in the last round
         fall = first_below(by_replicate(result.table, "hill_1"), self.line * whole).iloc[0]
         outcomes = {name: float(last[name]) for name in last.index}
         outcomes |= {

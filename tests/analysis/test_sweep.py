@@ -401,6 +401,22 @@ def test_a_chunk_that_takes_long_is_returned_early(monkeypatch):
     assert max(sum(outcome.seconds for outcome in chunk) for chunk in chunks) < 0.5
 
 
+@pytest.mark.parametrize("record", ["last", "all"])
+def test_providers_that_are_not_there_count_in_no_mean(tmp_path, record):
+    rule = {"kind": "exit", "providers": [1], "start": 2}
+    scenario = BASE.replace(rounds=5, interventions=[rule], human="zipf")
+    design = Design(scenario, grid={"exit.start": [1, 3, 6]}, replicates=2, record=record)
+    found = swept(design, tmp_path / "out")
+    assert len(found.failures) == 0
+    for start in (1, 3, 6):
+        table = run(scenario.replace(interventions=[rule | {"start": start}]), 2).table
+        means = table.groupby(["replicate", "round"])["hill_1"].mean()
+        if record == "last":
+            means = means[:, 5]
+        mine = found.table[found.table["exit.start"] == start]["hill_1"]
+        np.testing.assert_allclose(mine, means, rtol=1e-12)
+
+
 def replicate_of(result):
     return result.replicate
 
