@@ -143,7 +143,7 @@ def _run(
     from analysis.report import sentence, summary
     from ecosystem import Trajectory
     from ecosystem import run as run_scenario
-    from ecosystem.trajectory import Interrupted, whole_folder
+    from ecosystem.trajectory import OWN_FILES, Interrupted, whole_folder
 
     plans = {_label(config): config}
     if alone:
@@ -154,7 +154,8 @@ def _run(
         Trajectory.load(saved_alone) if earlier and saved_alone.is_dir() else None,
     ]
     runs: dict[str, Trajectory] = {}
-    with whole_folder(out, replace=earlier is not None) as folder:  # now, so that a bad place is told at once
+    own = (*OWN_FILES, "summary.txt", "alone") if earlier else ()
+    with whole_folder(out, replace=own) as folder:  # now, so that a bad place is told at once
         for (label, plan), before in zip(plans.items(), done, strict=False):
             click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds", err=True)
             saved = out.with_name(out.name + (".alone" if runs else "") + ".checkpoint")

@@ -99,7 +99,7 @@ class Design:
         """
         file = existing_file(os.fspath(path))
         try:
-            given = tomllib.loads(file.read_text(encoding="utf-8"))
+            given = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{file} is not TOML: {error}") from None
         for key in given:

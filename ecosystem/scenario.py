@@ -447,7 +447,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the settings of a scenario file as they stand, its paths made absolute."""
     file = human_sources.existing_file(os.fspath(path))
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        settings = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not TOML: {error}") from None
     for name in ("human", "sharing"):

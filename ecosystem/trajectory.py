@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,12 @@ class Trajectory:
         )
 
 
+OWN_FILES = (
+    "scenario.toml", "provenance.json", "*.parquet", "final.np?", "unfinished.pickle", "*.png", "*.svg",
+)  # fmt: skip
+"""Names of what `Trajectory.write` leaves in a folder."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during `run`; carries what was done until then.
 
@@ -178,16 +185,19 @@ class Interrupted(KeyboardInterrupt):
         self.trajectory = trajectory
 
 
-def check_vacant(folder: str | os.PathLike[str], resumed: bool = False) -> None:
+def check_vacant(folder: str | os.PathLike[str], resumed: bool = False, in_place: bool = False) -> None:
     """Raise `InputError` unless a folder can be made at this place.
 
     Raises
     ------
     InputError
         If something is there already: anything but an empty folder or, with ``resumed``, an
-        interrupted run; or if no folder can be made there.
+        interrupted run; if no folder can be made there; or if it is the current folder and, unless
+        ``in_place``, another one will be put in its place.
     """
     path = Path(folder)
+    if not in_place and path.resolve() == Path.cwd():
+        raise InputError(f"{path}: results become a folder of their own, not the current one; give a name")
     above = next(ancestor for ancestor in path.absolute().parents if ancestor.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{path}: no folder can be made in {above}; save elsewhere")
@@ -198,13 +208,14 @@ def check_vacant(folder: str | os.PathLike[str], resumed: bool = False) -> None:
 
 
 @contextmanager
-def whole_folder(folder: str | os.PathLike[str], replace: bool = False) -> Iterator[Path]:
+def whole_folder(folder: str | os.PathLike[str], replace: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a folder under a temporary name that is renamed at the end: it appears whole or not at all.
 
-    With ``replace``, a folder that is already there is moved aside first and removed afterwards.
+    With ``replace``, patterns of names, a folder may be there already: what is in it and matches one of them,
+    or is written anew, is replaced. Whatever else somebody put there stays.
     """
     path = Path(folder)
-    check_vacant(path, resumed=replace)
+    check_vacant(path, resumed=bool(replace))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
@@ -216,6 +227,10 @@ def whole_folder(folder: str | os.PathLike[str], replace: bool = False) -> Itera
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
         if replace and path.exists():
+            for other in path.iterdir():
+                if not (inner / other.name).exists() and not any(fnmatch(other.name, own) for own in replace):
+                    copy = shutil.copytree if other.is_dir() else shutil.copy2
+                    copy(other, inner / other.name)
             os.replace(path, temporary / "replaced")
         os.replace(inner, path)
     finally:

@@ -34,6 +34,12 @@ MAIN = (
 )
 """Columns of the first table of a comparison."""
 
+OWN_FILES = (
+    "runs.parquet", "courses.parquet", "report.html", "answer.txt", "policies.toml", "baseline.toml",
+    "*.png", "*.svg", "*.csv",
+)  # fmt: skip
+"""Names of what is left in a folder."""
+
 TOLD = ("require", "require_when", "when", "regret")
 """Other tables that are printed."""
 
@@ -66,9 +72,17 @@ def command(
     if (folder / "runs.parquet").is_file() and not resume:
         raise InputError(f"{folder} is already there; go on with it, --resume, or choose another place")
     check_vacant(folder, resumed=resume)
+    if resume and not (folder / "runs.parquet").is_file() and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds no comparison to go on with; choose another place")
     plan = read_plan(policies or EXAMPLE, baseline, **numbers)
     target = parse_target(require) if require is not None else None
     ask = _question(plan, target, vary, between, policy, when, uncertain, design)
+    if waits := [f"--{name}" for name in ("precision", "budget", "seconds") if numbers.get(name) is not None]:
+        if vary or when or uncertain is not None:
+            raise InputError(
+                f"{waits[0]} is for comparing policies; here give --replicates N, or leave out "
+                "--vary, --when and --uncertain"
+            )
     options = {
         "require": require,
         "vary": vary,
@@ -79,8 +93,7 @@ def command(
         "design": design,
         **numbers,
     }
-    in_report = "baseline.toml" if baseline is not None or plan.baseline_text else None
-    typed = _typed("policies.toml", in_report, options)
+    typed = _typed("policies.toml", "baseline.toml", options)
     executor = ClusterExecutor(scheduler, scheduler_file) if cluster else None
     if executor is None:
         announce()
@@ -101,7 +114,7 @@ def command(
         except RuntimeError as error:  # a run that failed, or workers that are lost
             failed, report = str(error), None
         if bench.known:
-            with whole_folder(folder, replace=True) as inside:
+            with whole_folder(folder, replace=OWN_FILES) as inside:
                 bench.write(inside)
                 if report is not None:
                     Report(plan, command=typed, **vars(report)).write(inside)
@@ -111,7 +124,8 @@ def command(
         _say(report, folder)
     if interrupted or failed:
         what = "the runs so far are saved" if bench.known else "nothing was finished"
-        again = _typed(policies, baseline, options | {"out": folder})
+        where = {"workers": workers, "scheduler": scheduler, "scheduler_file": scheduler_file}
+        again = _typed(policies, baseline, options | where | {"out": folder})
         click.echo(f"{failed or 'interrupted'}: {what}; go on with: {again} --resume", err=True)
         sys.exit(1 if failed else 130)
 
@@ -163,6 +177,11 @@ def _question(
     if uncertain is not None:
         if vary or when:
             raise InputError("--uncertain does not go with --vary or --when; ask one question at a time")
+        if policy is not None or between is not None:
+            raise InputError(
+                "--uncertain compares all policies over the ranges in the file; "
+                "leave out --policy and --between"
+            )
         aim = target or Target("diversity_kept", ">=", plan.collapse_line)
         return lambda plan, bench: _explored(plan, bench, uncertain, design or "latin-hypercube", aim)
     if design is not None:

@@ -58,8 +58,6 @@ class Plan:
         "detector.true_positive").
     collapse_line, replicates, precision, budget, seconds
         As for `compare`.
-    baseline_text : str
-        The baseline's own file, where it has one.
     """
 
     text: str
@@ -72,7 +70,6 @@ class Plan:
     precision: float | None = None
     budget: int | None = None
     seconds: float | None = None
-    baseline_text: str = ""
 
     @property
     def scenarios(self) -> dict[str, Scenario]:
@@ -107,8 +104,8 @@ def read_plan(
         With one line for every mistake in it.
     """
     file = existing_file(os.fspath(path))
-    text = file.read_text(encoding="utf-8")
     try:
+        text = file.read_text(encoding="utf-8-sig")
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not TOML: {error}") from None
@@ -120,9 +117,8 @@ def read_plan(
             + (f"did you mean {close[0]}?" if close else f"allowed: {', '.join(_TOP)}")
         )
     settings: dict[str, Any] = {}
-    baseline_text = ""
     with _gathering(mistakes, "baseline"):
-        settings, baseline_text = _baseline(content.get("baseline", {}), file, baseline)
+        settings = _baseline(content.get("baseline", {}), file, baseline)
     start = None
     if settings is not None:
         with _gathering(mistakes, "baseline"):
@@ -141,7 +137,6 @@ def read_plan(
         baseline=start,
         policies=policies,
         uncertainties=uncertain,
-        baseline_text=baseline_text,
         **numbers,
     )
 
@@ -155,18 +150,17 @@ def _gathering(mistakes: list[str], where: str) -> Iterator[None]:
         mistakes += [f"{where}: {line}" for line in str(error).splitlines()]
 
 
-def _baseline(given: Any, file: Path, other: str | os.PathLike[str] | None) -> tuple[dict[str, Any], str]:
-    """Return the baseline's settings, paths relative to their file, and its file's text if it has one."""
+def _baseline(given: Any, file: Path, other: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Return the baseline's settings, paths relative to their file."""
     if other is not None or isinstance(given, str):
         source = existing_file(os.fspath(other) if other is not None else os.fspath(file.parent / given))
-        text = source.read_text(encoding="utf-8")
         try:
-            return located(tomllib.loads(text), source.parent.resolve()), text
+            return located(tomllib.loads(source.read_text(encoding="utf-8-sig")), source.parent.resolve())
         except (ValueError, RecursionError) as error:
             raise InputError(f"{source} is not TOML: {error}") from None
     if not isinstance(given, Mapping):
         raise InputError(f"baseline = {given!r}: allowed: {_TOP['baseline']}")
-    return located(given, file.parent.resolve()), ""
+    return located(given, file.parent.resolve())
 
 
 def _policies(

@@ -18,8 +18,9 @@ from scipy import stats
 
 from analysis import theory
 from analysis.cli import main
+from analysis.collapse import tail_kept
 from analysis.executors import LocalExecutor
-from analysis.map_runs import Failure
+from analysis.map_runs import Failure, map_runs
 from analysis.statistics import Estimate, estimate, paired_share_interval, share_interval
 from analysis.whatif import (
     BASELINE,
@@ -49,10 +50,10 @@ from analysis.whatif.exploration import failures, sampled
 from analysis.whatif.front import non_dominated
 from analysis.whatif.late import begun
 from analysis.whatif.levers import bounds, scenario_at
-from analysis.whatif.outcomes import CURVES, Measured
+from analysis.whatif.outcomes import CURVES, Measure, Measured
 from analysis.whatif.report import Report, Section
 from analysis.whatif.requirement import RESOLUTION
-from ecosystem import InputError, Scenario
+from ecosystem import InputError, Scenario, metrics, run
 from ecosystem.interventions import Quota, Temperature
 
 SMALL = Scenario(
@@ -659,6 +660,75 @@ def test_uncertainties_that_fit_nothing_are_told_before_any_work(plan):
     assert not bench.known
 
 
+def test_outcomes_are_of_who_is_there_at_the_end():
+    scenario = Scenario(
+        n_providers=3, n_outputs=30, rounds=6, temperature=[0.3, 1.0, 1.0], human="zipf",
+        interventions=[{"kind": "exit", "providers": [0], "start": 4}],
+    )  # fmt: skip
+    (outcome,) = map_runs([(scenario, 0)], Measure(), workers=1)
+    whole = run(scenario)
+    human = whole.human
+    last = whole.table[whole.table["round"] == 6]
+    assert last["provider"].tolist() == [1, 2]
+    found = outcome.value.outcomes
+    assert found["diversity_kept"] == pytest.approx(last["hill_1"].mean() / metrics.hill(human, 1))
+    assert found["tail_kept"] == pytest.approx(np.mean(tail_kept(whole.final[0, 1:], human)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--uncertain", "4", "--policy", "quota"], "leave out --policy and --between"),
+        (["--uncertain", "4", "--between", "0", "1"], "leave out --policy and --between"),
+        (["--when", "1,3", "--policy", "quota", "--budget", "9"], "--budget is for comparing policies"),
+        (["--uncertain", "4", "--precision", "0.1"], "--precision is for comparing policies"),
+        (["--out", "."], "results become a folder of their own"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(call, arguments, message):
+    done = call("p.toml", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_going_on_takes_nothing_that_is_not_its_own(call, tmp_path):
+    (tmp_path / "thesis" / "parts").mkdir(parents=True)
+    (tmp_path / "thesis" / "one.txt").write_text("years of work")
+    refused = call("p.toml", "--out", "thesis", "--resume")
+    assert refused.exit_code == 2
+    assert "thesis holds no comparison to go on with" in refused.stderr
+    assert (tmp_path / "thesis" / "one.txt").read_text() == "years of work"
+    assert call("p.toml", "--out", "out").exit_code == 0
+    (tmp_path / "out" / "notes").mkdir()
+    (tmp_path / "out" / "notes" / "mine.txt").write_text("look at the quota")
+    assert call("p.toml", "--out", "out", "--resume", "--replicates", "4").exit_code == 0
+    assert (tmp_path / "out" / "notes" / "mine.txt").read_text() == "look at the quota"
+
+
+def test_a_report_is_repeated_from_its_own_folder(call, tmp_path, monkeypatch):
+    (tmp_path / "words.txt").write_text("one two two three three three")
+    (tmp_path / "p.toml").write_text(FILE.replace("n_outputs = 20", 'human = "text:words.txt"'))
+    assert call("p.toml", "--out", "out").exit_code == 0
+    monkeypatch.chdir(tmp_path / "out")
+    assert call("policies.toml", "--baseline", "baseline.toml", "--out", "again").exit_code == 0
+    for name in ("answer.txt", "outcomes.csv"):
+        assert (tmp_path / "out" / "again" / name).read_text() == (tmp_path / "out" / name).read_text()
+    assert "whatif policies.toml --baseline baseline.toml" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("role", ["policies", "baseline"])
+def test_a_file_that_is_not_utf8_is_named_and_one_with_a_mark_is_read(call, tmp_path, role):
+    text, arguments = FILE, ["x.toml"]
+    if role == "baseline":
+        text, arguments = "rounds = 4 # é", ["p.toml", "--baseline", "x.toml"]
+    (tmp_path / "x.toml").write_bytes(f"# é\n{text}".encode("latin-1"))
+    done = call(*arguments, "--out", "out")
+    assert done.exit_code == 2
+    assert "x.toml is not TOML" in done.stderr
+    (tmp_path / "x.toml").write_bytes(f"# é\n{text}".encode("utf-8-sig"))
+    assert call(*arguments, "--out", "out").exit_code == 0
+
+
 # --- the file -------------------------------------------------------------------------------------
 
 
@@ -680,7 +750,6 @@ def test_a_baseline_may_be_a_file_of_its_own(tmp_path):
     found = read_plan(tmp_path / "p.toml")
     assert found.baseline.n_outputs == 3
     assert found.policies["a"].scenario.interventions == (Quota(fraction=0.5),)
-    assert "text:words.txt" in found.baseline_text
     (tmp_path / "q.toml").write_text(policies)
     assert read_plan(tmp_path / "q.toml", tmp_path / "base.toml").baseline == found.baseline
 
