@@ -131,7 +131,10 @@ def _exact_at_t_1(axes: Axes, runs: Mapping[str, Trajectory]) -> None:
         scenario = run.scenario
         n = run.final.shape[1]
         cut = scenario.top_k is not None or scenario.top_p is not None or scenario.training_error > 0
-        if cut or (scenario.per_provider("temperature") != 1).any() or n * n * scenario.rounds > THEORY_LIMIT:
+        plain = not cut and not scenario.interventions
+        if not plain or (scenario.per_provider("temperature") != 1).any():
+            continue
+        if n * n * scenario.rounds > THEORY_LIMIT:
             continue
         exact = theory.expected_simpson_diversity(scenario).mean(axis=1)
         label = None if drawn else "exact expectation"

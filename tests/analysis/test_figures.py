@@ -45,6 +45,11 @@ def test_theory_is_drawn_where_there_is_one():
     cold = run_figure({"t": run(base.replace(temperature=0.9), 2)})
     assert not lines(cold, "exact expectation")
     assert lines(cold, "mean field")
+    leaves = run_figure(
+        {"t": run(base.replace(interventions=[{"kind": "exit", "providers": [0], "start": 2}]), 2)}
+    )
+    assert lines(leaves, "mean field")
+    assert not lines(leaves, "exact expectation")
     noisy = run_figure({"t": run(base.replace(training_error=0.01), 2)})
     assert not lines(noisy, "mean field")
     assert not lines(noisy, "exact expectation")
