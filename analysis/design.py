@@ -7,7 +7,7 @@ import math
 import os
 import reprlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import tomli_w
 
 from ecosystem import Ecosystem, InputError, Scenario
 from ecosystem.human import existing_file, expanded
+from ecosystem.interventions import KINDS
 from ecosystem.scenario import read_toml
 
 _KEYS = ("scenario", "grid", "list", "latin-hypercube", "replicates", "record", "metrics", "seed")
@@ -208,26 +209,17 @@ class Design:
             whole = self._is_whole(path, low, high)
             top = high + 1 if whole else high
             x = np.exp(math.log(low) + share * math.log(top / low)) if log else low + share * (top - low)
-            columns.append([min(int(v), high) for v in x] if whole else [float(min(v, high)) for v in x])
+            columns.append([min(int(v), int(high)) for v in x] if whole else [float(min(v, high)) for v in x])
         distinct = dict.fromkeys(zip(*columns, strict=True))  # whole numbers may be drawn twice
         return [dict(zip(self.latin_hypercube, values, strict=True)) for values in distinct]
 
     def _is_whole(self, path: str, low: float, high: float) -> bool:
         """Whether a setting takes a whole number between the bounds, and no other number."""
-        if not (isinstance(low, int) and isinstance(high, int)):
-            return False
         settings: dict[str, Any] = dict(self.scenario)
         first = {name: values[0] for name, values in self.grid.items()} | dict(next(iter(self.rows), {}))
         for name, setting in first.items():
             settings = with_setting(settings, name, setting)
-        taken = []
-        for value in (low + 0.5 if high > low else float(low), low):
-            try:
-                Scenario(**with_setting(settings, path, value))
-                taken.append(True)
-            except InputError:
-                taken.append(False)
-        return taken == [False, True]
+        return whole_only(lambda value: Scenario(**with_setting(settings, path, value)), low, high)
 
     # --- checks -----------------------------------------------------------------------------------
 
@@ -338,16 +330,20 @@ def with_setting(settings: Mapping[str, Any], path: str, value: Any) -> dict[str
     InputError
         If the path leads nowhere, or to several places.
     """
-    return _changed(settings, _steps(settings, path), value)
+    return _changed(settings, steps_to(settings, path), value)
 
 
-def _steps(settings: Mapping[str, Any], path: str) -> list[str | int]:
-    """Return the keys and indices that lead to a setting."""
+class AmbiguousError(InputError):
+    """A path that leads to several places."""
+
+
+def steps_to(settings: Mapping[str, Any], path: str) -> list[str | int]:
+    """Return the keys and indices that lead to a setting; raises as `with_setting`."""
     if path in settings or "." not in path:
         return [path]
     head, *rest = path.split(".")
     steps: list[str | int] = [head, *rest]
-    if head not in settings and head not in Scenario.model_fields:
+    if head in KINDS or (head not in settings and head not in Scenario.model_fields):
         steps = [*_called(settings, head, path), *rest]
     here: Any = settings
     for place, step in enumerate(steps[:-1]):
@@ -370,25 +366,95 @@ def _steps(settings: Mapping[str, Any], path: str) -> list[str | int]:
     return steps
 
 
-def _called(settings: Mapping[str, Any], word: str, path: str) -> list[str | int]:
-    """Find the one table, in a list of tables, whose name or else whose kind is a word."""
-    tables: list[tuple[list[str | int], Any]] = [
+def _tables(settings: Mapping[str, Any]) -> list[tuple[list[str | int], Mapping[str, Any]]]:
+    """Return every table in a list of tables, with its place."""
+    return [
         ([key, index], entry)
         for key, entries in settings.items()
         if isinstance(entries, Sequence) and not isinstance(entries, str)
         for index, entry in enumerate(entries)
         if isinstance(entry, Mapping)
     ]
+
+
+def _called(settings: Mapping[str, Any], word: str, path: str) -> list[str | int]:
+    """Find the one table, in a list of tables, whose name or else whose kind is a word."""
+    tables = _tables(settings)
     for key in ("name", "kind"):
         found = [place for place, entry in tables if entry.get(key) == word]
         if len(found) == 1:
             return found[0]
         if found:
-            places = " or ".join(f"{a}.{b}" for a, b in found)
-            raise InputError(f"{path}: {len(found)} tables have the {key} {word!r}; write {places} instead")
-    known = sorted({str(entry[key]) for _, entry in tables for key in ("name", "kind") if key in entry})
-    hint = f"there are {', '.join(known)}" if known else "the base scenario has no table of any name or kind"
-    raise InputError(f"{path}: no setting and no table is called {word!r}; {hint}")
+            rest = path.partition(".")[2]
+            places = " or ".join(f"{a}.{b}.{rest}" for a, b in found)
+            raise AmbiguousError(
+                f"{path}: {len(found)} tables have the {key} {word!r}; write {places}, "
+                f"or give one a name of its own and write NAME.{rest}"
+            )
+    absent = f"the base scenario has no {word} among its interventions; add it there, or write another name"
+    raise InputError(f"{path}: {misnamed(path, settings) or absent}")
+
+
+def misnamed(path: str, *given: Mapping[str, Any]) -> str:
+    """Return what is wrong with the name of a setting, and what to type; nothing where it is right.
+
+    Parameters
+    ----------
+    path : str
+        As for `with_setting`.
+    *given : mapping
+        Settings whose tables may be meant too, beside all kinds of interventions.
+    """
+    head, _, key = path.partition(".")
+    if key and head in KINDS:
+        return "" if key in KINDS[head].model_fields else f"{head} has no {key!r}; {_key_of(head, key)[1]}"
+    if head in Scenario.model_fields:
+        return ""
+    if not key:
+        if head in KINDS:
+            return f"is a kind of intervention; write {head}.KEY: {_key_of(head, '')[1]}"
+        close = difflib.get_close_matches(head, Scenario.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`ecosystem settings` lists them"
+        return f"there is no such setting; {hint}"
+    tables = [table for settings in given for _, table in _tables(settings)]
+    called = {str(table[word]) for table in tables for word in table.keys() & _NAMES}
+    close = difflib.get_close_matches(head, sorted(called | KINDS.keys()), n=1)
+    near = f"did you mean {close[0]}.{_key_of(close[0], key)[0]}?" if close else ""
+    hint = near or f"there are {', '.join(sorted(called) or KINDS)}"
+    return f"no table and no kind of intervention is called {head!r}; {hint}"
+
+
+_NAMES = {"name", "kind"}
+
+
+def _key_of(kind: str, key: str) -> tuple[str, str]:
+    """Return the nearest key of a kind of intervention, or the same; and what to type for it."""
+    keys = [name for name in KINDS[kind].model_fields if name not in _NAMES] if kind in KINDS else [key]
+    close = difflib.get_close_matches(key, keys, n=1)
+    hint = f"did you mean {kind}.{close[0]}?" if close else f"it has {', '.join(keys)}"
+    return (close[0] if close else key), hint
+
+
+def whole_only(scenario_of: Callable[[Any], Any], low: float, high: float) -> bool:
+    """Return whether a setting takes a whole number between two bounds, and no other number.
+
+    Parameters
+    ----------
+    scenario_of : function
+        Raises `InputError` for a value that the setting does not take.
+    low, high : float
+        The bounds.
+    """
+
+    def takes(value: float) -> bool:
+        try:
+            scenario_of(value)
+        except InputError:
+            return False
+        return True
+
+    whole = float(low).is_integer() and float(high).is_integer()
+    return whole and not takes(low + 0.5 if high > low else float(low)) and takes(int(low))
 
 
 def _changed(here: Any, steps: Sequence[str | int], value: Any) -> Any:
@@ -402,7 +468,7 @@ def _changed(here: Any, steps: Sequence[str | int], value: Any) -> Any:
 def _value(settings: Mapping[str, Any], path: str) -> Any:
     """Return a setting of the base scenario: the default where it gives none."""
     here: Any = settings
-    for step in _steps(settings, path):
+    for step in steps_to(settings, path):
         if isinstance(here, Mapping) and step not in here:
             return getattr(Scenario(**settings), path) if path in Scenario.model_fields else None
         here = here[step]

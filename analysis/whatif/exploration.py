@@ -10,19 +10,20 @@ From them: how strongly each outcome depends on each uncertain input (SALib), wh
 the best policy of that future.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import qmc
 
-from analysis.design import as_cell, with_setting
+from analysis.design import AmbiguousError, as_cell, misnamed, whole_only, with_setting
 from analysis.statistics import share_interval
 from analysis.whatif.bench import Bench
 from analysis.whatif.comparison import BASELINE
-from analysis.whatif.levers import Target, has_setting, settings_of
+from analysis.whatif.levers import Target, has_setting, settings_of, uncertain_rules
 from analysis.whatif.outcomes import OUTCOMES
 from analysis.whatif.plan import Plan
 from analysis.whatif.words import intervention_in_words
@@ -124,11 +125,11 @@ def explore(
         raise InputError("the file has no [uncertainties]; write ranges, e.g. temperature = [0.7, 1.0]")
     if replicates < 1:
         raise InputError(f"replicates = {replicates!r}: allowed: a whole number, 1 or more")
-    points = sampled(plan.uncertainties, samples, design, plan.baseline.seed)
     settings = {BASELINE: settings_of(plan.baseline)} | {
         name: settings_of(scenario) for name, scenario in plan.scenarios.items()
     }
-    check_uncertainties(plan.uncertainties, settings)
+    whole = check_uncertainties(plan.uncertainties, settings)
+    points = sampled(plan.uncertainties, samples, design, plan.baseline.seed, whole)
     scenarios = {
         (future, policy): future_of(given, row)
         for policy, given in settings.items()
@@ -152,11 +153,13 @@ def explore(
         for name, value in plan.baseline.settings().items()
         if value is not None
     }
+    if standing := uncertain_rules(plan.baseline, plan.uncertainties):
+        plain["interventions"] = as_cell(_readable(tuple(standing)))
     own = len(plan.baseline.interventions)
     levers = {BASELINE: ("", "")} | {
         name: (
             policy.says,
-            "; ".join(intervention_in_words(rule) for rule in policy.scenario.interventions[own:]),
+            "; ".join(map(intervention_in_words, uncertain_rules(policy.scenario, plan.uncertainties)[own:])),
         )
         for name, policy in plan.policies.items()
     }
@@ -182,24 +185,31 @@ def _readable(value: Any) -> Any:
 
     if isinstance(value, np.ndarray | EdgeList):
         return "given"
-    return [rule.model_dump(exclude_none=True) for rule in value] if _are_rules(value) else value
+    if _are_rules(value):
+        return [rule.model_dump(exclude_none=True, warnings=False) for rule in value]
+    return value
 
 
 def _are_rules(value: Any) -> bool:
     return isinstance(value, tuple) and any(hasattr(entry, "kind") for entry in value)
 
 
-def sampled(ranges: Mapping[str, tuple[float, float]], samples: int, design: str, seed: int) -> pd.DataFrame:
+def sampled(
+    ranges: Mapping[str, tuple[float, float]],
+    samples: int,
+    design: str,
+    seed: int,
+    whole: Collection[str] = (),
+) -> pd.DataFrame:
     """Return the futures of a design: a row each, a column per uncertain input, indexed by future.
 
-    Where both ends of a range are whole numbers, so are the values.
+    Inputs named in ``whole`` take the whole numbers of their range, both ends included, and no others.
     """
     if design not in DESIGNS:
         raise InputError(f"design = {design!r}: allowed: {', '.join(DESIGNS)}")
     if samples < 2 or (design == "sobol" and samples & (samples - 1)):
         allowed = "a power of 2, e.g. 64" if design == "sobol" else "2 or more"
         raise InputError(f"{samples} futures: allowed: {allowed}")
-    whole = {name for name, ends in ranges.items() if all(isinstance(end, int) for end in ends)}
     # Whole numbers are the floors of numbers up to the next one, so that both ends are as likely as others.
     wide = {name: (low, high + 1 if name in whole else high) for name, (low, high) in ranges.items()}
     if design == "sobol":
@@ -220,22 +230,45 @@ def sampled(ranges: Mapping[str, tuple[float, float]], samples: int, design: str
 
 def check_uncertainties(
     ranges: Mapping[str, tuple[float, float]], settings: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Raise `InputError`, a line for each, if a range fits no policy or its ends are not allowed."""
-    lines = []
+) -> set[str]:
+    """Return which uncertain inputs take whole numbers only.
+
+    Raises
+    ------
+    InputError
+        With a line for each range that fits no policy, or several places of one, or has an end that is not
+        allowed.
+    """
+    lines, whole = [], set()
     for name, ends in ranges.items():
-        fitting = {policy: given for policy, given in settings.items() if has_setting(given, name)}
-        if not fitting:
-            lines.append(f"uncertainties.{name}: no policy has it")
-        for given in fitting.values():
-            try:
+        try:
+            fitting = [given for policy, given in settings.items() if _concerns(policy, given, name)]
+            if not fitting:
+                absent = "no policy has it; add it to one, or leave it out"
+                raise InputError(misnamed(name, *settings.values()) or absent)
+            for given in fitting:
+                scenario_of = partial(_changed_to, given, name)
+                if whole_only(scenario_of, *ends):
+                    whole.add(name)
                 for end in ends:
-                    Scenario(**with_setting(given, name, end))
-            except InputError as error:
-                lines += [f"uncertainties.{name}: {line}" for line in str(error).splitlines()]
-                break
+                    scenario_of(int(end) if name in whole else end)
+        except InputError as error:
+            lines += [f"uncertainties.{name}: {line}" for line in str(error).splitlines()]
     if lines:
         raise InputError("\n".join(lines))
+    return whole
+
+
+def _concerns(policy: str, settings: Mapping[str, Any], name: str) -> bool:
+    """Return whether a policy has an uncertain input; the error says which policy has it twice."""
+    try:
+        return has_setting(settings, name)
+    except AmbiguousError as error:
+        raise InputError(f"policy {policy!r}: {error}") from None
+
+
+def _changed_to(settings: Mapping[str, Any], name: str, value: Any) -> Scenario:
+    return Scenario(**with_setting(settings, name, value))
 
 
 def future_of(settings: Mapping[str, Any], values: Mapping[Any, Any]) -> Scenario:

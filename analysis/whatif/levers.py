@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from analysis.design import with_setting
+from analysis.design import AmbiguousError, misnamed, steps_to, whole_only, with_setting
 from analysis.statistics import estimate, share_interval
 from analysis.whatif.outcomes import OUTCOMES
 from ecosystem import InputError, Scenario
@@ -44,14 +44,40 @@ def parse_target(text: str) -> Target:
     """Read a target as it is typed, "diversity_kept >= 0.8" or "collapsed <= 5%"; else `InputError`."""
     match = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*([0-9.eE+-]+)\s*(%?)\s*", text)
     try:
-        if match and match[1] in OUTCOMES:
-            return Target(match[1], match[2], float(match[3]) / (100 if match[4] else 1))
+        number = float(match[3]) if match and match[1] in OUTCOMES else None
     except ValueError:
-        pass
-    raise InputError(
-        f"{text!r}: give an outcome, >= or <=, and a number, e.g. diversity_kept >= 0.8; "
-        f"outcomes: {', '.join(OUTCOMES)}"
-    )
+        number = None
+    if match is None or number is None:
+        raise InputError(
+            f"{text!r}: give an outcome, >= or <=, and a number, e.g. diversity_kept >= 0.8; "
+            f"outcomes: {', '.join(OUTCOMES)}"
+        )
+    outcome, sign, percent = match[1], match[2], bool(match[4])
+    if wrong := _out_of_reach(outcome, number, percent):
+        raise InputError(f"{text.strip()}: {outcome} {wrong}")
+    return Target(outcome, sign, number / 100 if percent else number)
+
+
+_PARTS = ("human_coverage", "total_variation", "collapsed")  # parts of a whole: never more than all of it
+_TIMES = 10  # a share of something else may be more than all of it; more than this is not meant
+
+
+def _out_of_reach(outcome: str, number: float, percent: bool) -> str:
+    """Return what is wrong with the number of a target, and what to write; nothing where it is right."""
+    if not OUTCOMES[outcome].percent:
+        return "is no share; write a number without %" if percent else ""
+    part = outcome in _PARTS
+    if number < 0 or (part and number > (100 if percent else 1)):
+        most = "0 to 1, or 0% to 100%" if part else "0 or more"
+        meant = f"; write {number:g}% or {number / 100:g}" if not percent and 1 < number <= 100 else ""
+        return f"is a share; allowed: {most}{meant}"
+    if not percent and number > _TIMES:
+        there = f"{100 * number:g}%"
+        return (
+            f"is a share, and {number:g} is {there}; write {number:g}% or {number / 100:g}, "
+            f"or {there} if that is meant"
+        )
+    return ""
 
 
 def settings_of(scenario: Scenario) -> dict[str, Any]:
@@ -61,14 +87,26 @@ def settings_of(scenario: Scenario) -> dict[str, Any]:
 
 
 def has_setting(settings: Mapping[str, Any], path: str) -> bool:
-    """Return whether a path such as "detector.true_positive" leads to a setting here."""
+    """Return whether a path such as "detector.true_positive" leads to a setting here.
+
+    Raises
+    ------
+    AmbiguousError
+        If it leads to several.
+    """
     if "." not in path:
         return True
     try:
-        with_setting(settings, path, None)
+        *above, key = steps_to(settings, path)
+    except AmbiguousError:
+        raise
     except InputError:
         return False
-    return True
+    table: Any = settings
+    for step in above:
+        table = table[step]
+    kind = KINDS.get(table.get("kind"))
+    return kind is None or key in kind.model_fields
 
 
 def with_lever(
@@ -80,7 +118,10 @@ def with_lever(
     lack adds that intervention. With ``start`` the intervention begins in that round.
     """
     kind = path.rpartition(".")[0]
-    if kind in KINDS and not has_setting(settings, path):
+    absent = kind in KINDS and not has_setting(settings, path)
+    if (absent or not kind) and (wrong := misnamed(path)):
+        raise InputError(f"{path}: {wrong}")
+    if absent:
         rules = list(settings.get("interventions", []))
         settings = {**settings, "interventions": [*rules, {"kind": kind}]}
     if start is not None:
@@ -102,28 +143,41 @@ def scenario_at(scenario: Scenario, path: str, value: float, start: int | None =
 def is_whole(scenario: Scenario, path: str, low: float, high: float) -> bool:
     """Return whether a lever takes whole numbers only; raise `InputError` if it takes neither end."""
     settings = settings_of(scenario)
-    try:
-        for end in (low, high):
-            Scenario(**with_lever(settings, path, float(end)))
-        Scenario(**with_lever(settings, path, (low + high) / 2 + 0.001 * (high - low)))
-    except InputError:
-        for end in (low, high):
-            Scenario(**with_lever(settings, path, int(end) if float(end).is_integer() else end))
-        return True
-    return False
+
+    def at(value: float) -> Scenario:
+        return Scenario(**with_lever(settings, path, value))
+
+    whole = whole_only(at, low, high)
+    for end in (low, high):
+        at(int(end) if whole else float(end))
+    return whole
+
+
+def uncertain_rules(scenario: Scenario, ranges: Mapping[str, tuple[float, float]]) -> list[Any]:
+    """Return a scenario's interventions, to be read: uncertain numbers are texts with their range."""
+    settings, rules = settings_of(scenario), list(scenario.interventions)
+    for name, (low, high) in ranges.items():
+        match steps_to(settings, name) if has_setting(settings, name) else []:
+            case ["interventions", int(place), key]:
+                text = f"{low:g} to {high:g} (uncertain)"
+                rules[place] = rules[place].model_copy(update={str(key): text})
+    return rules
 
 
 def bounds(path: str) -> tuple[float, float]:
     """Return the least and the largest value that a lever allows; `InputError` where there is none."""
     kind, _, name = path.partition(".")
+    if wrong := misnamed(path):
+        stop = "" if wrong.endswith("?") else "."
+        named = f"{stop} If {kind} is the name of a table, give the range, --between LOW HIGH"
+        raise InputError(f"{path}: {wrong}{named if name and kind not in KINDS else ''}")
     fields = KINDS[kind].model_fields if name and kind in KINDS else Scenario.model_fields
     field = fields.get(name or path)
-    if field is None:
-        known = f"; {kind} has {', '.join(fields)}" if name and kind in KINDS else ""
-        raise InputError(f"{path}: give the range to search with --between LOW HIGH{known}")
-    ends = dict(_limits((field.annotation, *field.metadata)))
+    ends = dict(_limits((field.annotation, *field.metadata))) if field else {}
     if len(ends) < 2 or ends["le"] >= _HUGE:
-        raise InputError(f"{path}: it has no largest value; give the range to search with --between LOW HIGH")
+        raise InputError(
+            f"{path}: no least and largest value are known; give the range to search with --between LOW HIGH"
+        )
     return float(ends["ge"]), float(ends["le"])
 
 

@@ -42,6 +42,8 @@ def sentence(comparison: Comparison) -> str:
         best = str(kept[policies].idxmax())
         gain = comparison.row(best, "diversity_kept")
         nothing = f"Without a policy no run collapses within {rounds} rounds ({_chance(0, n)})"
+        if harmful := [policy for policy in policies if collapsed[policy] > 0]:
+            nothing += f", but under {' and '.join(map(_quoted, harmful))} some do"
         if not gain["difference_low"] > 0:
             return (
                 f"{nothing}, and no policy of the {len(policies)} is seen to keep more diversity: the best, "

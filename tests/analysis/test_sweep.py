@@ -130,8 +130,9 @@ def test_a_latin_hypercube_fills_every_stratum_and_keeps_whole_numbers():
     ):
         strata = np.histogram(unit, bins=10, range=(0, 1))[0]
         assert (abs(strata - 5) <= 1).all(), strata
-    few = Design(latin_hypercube={"mass_k": [1, 3]}, samples=30).points
-    assert {point["mass_k"] for point in few} == {1, 2, 3}
+    for ends in ([1, 3], [1.0, 3.0]):
+        few = Design(latin_hypercube={"mass_k": ends}, samples=30).points
+        assert {point["mass_k"] for point in few} == {1, 2, 3}
     assert design.points == Design(latin_hypercube=bounds, samples=50, seed=3).points
     assert design.points != Design(latin_hypercube=bounds, samples=50, seed=4).points
 
@@ -173,10 +174,17 @@ def test_with_setting_changes_one_place(path, where):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("cap.limit", r"2 tables have the kind 'cap'; write interventions.1 or interventions.2 instead"),
-        ("quotas.fraction", "no table is called 'quotas'; there are cap, one author, one country, quota"),
+        ("cap.limit", r"2 tables have the kind 'cap'; write interventions.1.limit or interventions.2.limit,"),
+        ("quotas.fraction", r"called 'quotas'; did you mean quota.fraction\?"),
+        ("quotas.fractoin", r"did you mean quota.fraction\?"),
+        ("one auhtor.limit", r"did you mean one author.limit\?"),
+        ("x.y", "called 'x'; there are cap, one author, one country, quota"),
+        ("detector.true_positive", "has no detector among its interventions; add it there"),
+        ("detector.mod", r"did you mean detector.mode\?"),
+        ("drift.x", "drift has no 'x'; it has start, end, ramp, share"),
         ("interventions.3.fraction", "no entry 3 among the 3 of interventions; count from 0"),
-        ("temperature.x", "temperature = 1.0 is no table"),
+        ("interventions.0.fraction.x", "fraction = 0.1 is no table"),
+        ("temperature.fixed", "has no temperature among its interventions"),
         ("one country.floor.share", "has no 'floor'"),
     ],
 )
@@ -197,7 +205,8 @@ def test_with_setting_says_where_a_path_ends(path, message):
         ("[grid]\ntemperature = [0.5, -1, -2]", "temperature = -2: allowed: a number from 0"),
         ("[grid]\ntemprature = [0.5]", "did you mean temperature?"),
         ("[grid]\ntemperature = [1, 1.0]", "points 0 and 1 (temperature = 1.0) are the same; remove one"),
-        ("[grid]\nquota.fraction = [0.5]", "no table is called 'quota'"),
+        ("[grid]\nquota.fraction = [0.5]", "the base scenario has no quota among its interventions"),
+        ("[grid]\nquot.fraction = [0.5]", "did you mean quota.fraction?"),
         ("[grid]\nseed = [1]\n[[list]]\nseed = 2", "seed is varied in two parts"),
         ("[scenario]\nrounds = 0", "rounds = 0: allowed"),
         ('scenario = "none.toml"', "none.toml does not exist"),

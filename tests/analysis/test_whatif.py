@@ -49,12 +49,12 @@ from analysis.whatif.expected import expected
 from analysis.whatif.exploration import failures, sampled
 from analysis.whatif.front import non_dominated
 from analysis.whatif.late import begun
-from analysis.whatif.levers import bounds, scenario_at
+from analysis.whatif.levers import Target, bounds, is_whole, scenario_at
 from analysis.whatif.outcomes import CURVES, Measure, Measured
 from analysis.whatif.report import Report, Section
 from analysis.whatif.requirement import RESOLUTION
 from ecosystem import InputError, Scenario, metrics, run
-from ecosystem.interventions import Quota, Temperature
+from ecosystem.interventions import KINDS, Quota, Temperature
 
 SMALL = Scenario(
     human="zipf",
@@ -342,6 +342,9 @@ def test_the_sentence_where_nothing_helps_and_where_nothing_collapses():
     fine = {BASELINE: (0.8 + luck, np.zeros(n), 100 + luck)}
     good = made(fine | {"a": (0.9 + luck, np.zeros(n), 110 + luck)})
     assert "no run collapses" in sentence(good)
+    assert "some do" not in sentence(good)
+    harm = made(fine | {"a": (0.9 + luck, np.zeros(n), 110 + luck), "b": (0.2 + luck, np.ones(n), 90 + luck)})
+    assert ', but under "b" some do; most diversity is kept by "a"' in sentence(harm)
     assert 'most diversity is kept by "a"' in sentence(good)
     bad = made(fine | {"a": (0.8 + luck[::-1], np.zeros(n), 110 + luck)})
     assert "no policy of the 1 is seen to keep more" in sentence(bad)
@@ -426,7 +429,7 @@ def test_the_interval_of_a_strength_is_where_the_outcome_crosses():
     never = require(SMALL, "quota.fraction", parse_target("diversity_kept >= 2"), **options)
     assert never.strength is None
     assert np.isinf(never.interval).all()
-    always = require(SMALL, "quota.fraction", parse_target("diversity_kept >= -9"), **options)
+    always = require(SMALL, "quota.fraction", Target("diversity_kept", ">=", -9), **options)
     assert always.everywhere
     from analysis.whatif.requirement import requirement_figure, requirement_in_words
 
@@ -460,16 +463,65 @@ def test_whole_numbers_and_dates_of_levers():
 def test_levers():
     assert bounds("quota.fraction") == (0, 1)
     assert bounds("fresh_fraction") == (0, 1)
-    for lever in ("temperature", "curation.best_of", "quota.fractoin", "nothing"):
-        with pytest.raises(InputError, match="--between"):
+    for lever in ("temperature", "curation.best_of", "interventions.0.fraction"):
+        with pytest.raises(InputError, match="give the range to search with --between"):
             bounds(lever)
+    for lever, hint in {
+        "quot.fraction": "did you mean quota.fraction?",
+        "quota.fractoin": "did you mean quota.fraction?",
+        "quot.fractoin": "did you mean quota.fraction?",
+        "temprature": "did you mean temperature?",
+        "quota": "write quota.KEY: it has start, end, ramp, fraction, providers",
+        "xyz.fraction": f"there are {', '.join(KINDS)}",
+    }.items():
+        with pytest.raises(InputError, match=re.escape(hint)) as error:
+            bounds(lever)
+        assert len(str(error.value).splitlines()) == 1
+        with pytest.raises(InputError) as error:
+            is_whole(SMALL, lever, 0, 1)
+        assert hint in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
     with_quota = SMALL.replace(interventions=[Quota(fraction=0.3, start=4)])
     assert scenario_at(with_quota, "quota.fraction", 0.5).interventions == (Quota(fraction=0.5, start=4),)
     assert scenario_at(SMALL, "quota.fraction", 0.5).interventions == (Quota(fraction=0.5),)
     assert scenario_at(SMALL, "batch_size", 20.0).batch_size == 20
+    assert scenario_at(SMALL, "temperature.fixed", 0.5).interventions == (Temperature(fixed=0.5),)
+    assert is_whole(SMALL, "batch_size", 1.0, 20.0)
+    assert not is_whole(SMALL, "quota.fraction", 0, 1)
+    twice = SMALL.replace(interventions=[Quota(fraction=0.3), Quota(fraction=0.5, start=4)])
+    with pytest.raises(InputError, match=r"2 tables have the kind 'quota'; write interventions.0.fraction"):
+        is_whole(twice, "quota.fraction", 0, 1)
+    second = scenario_at(twice, "interventions.1.fraction", 0.6).interventions
+    assert second == (Quota(fraction=0.3), Quota(fraction=0.6, start=4))
     for text in ("diversity_kept", "nothing >= 1", "diversity_kept > 1", "cost <= x"):
         with pytest.raises(InputError, match="give an outcome, >= or <="):
             parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("diversity_kept >= 80", "80 is 8000%; write 80% or 0.8, or 8000% if that is meant"),
+        ("tail_kept >= 50", "write 50% or 0.5"),
+        ("collapsed <= 5", "allowed: 0 to 1, or 0% to 100%; write 5% or 0.05"),
+        ("human_coverage >= 1.5", "allowed: 0 to 1"),
+        ("total_variation <= 120%", "allowed: 0 to 1"),
+        ("diversity_kept >= -0.1", "allowed: 0 or more"),
+        ("cost <= 5%", "cost is no share"),
+    ],
+)
+def test_targets_that_no_share_can_have(text, message):
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        parse_target(text)
+    for meant in re.findall(r"write (\S+%) or (\S+?)(?:,|$)", str(error.value)):
+        outcome, sign, _ = text.split()
+        first, second = (parse_target(f"{outcome} {sign} {value}") for value in meant)
+        assert first == second
+
+
+def test_targets_that_shares_can_have():
+    for text, value in {"diversity_kept >= 8000%": 80, "tail_kept >= 2": 2, "collapsed <= 100%": 1}.items():
+        assert parse_target(text).value == value
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -587,13 +639,13 @@ def test_sensitivity_of_a_sum(plan):
 
 
 def test_designs():
-    whole = sampled({"batch_size": (10, 13), "temperature": (0.5, 1.0)}, 40, "latin-hypercube", 1)
+    ranges = {"batch_size": (10, 13), "temperature": (1, 2)}
+    whole = sampled(ranges, 40, "latin-hypercube", 1, {"batch_size"})
     assert sorted(whole["batch_size"].unique()) == [10, 11, 12, 13]
     assert whole["batch_size"].dtype == int
-    assert whole["temperature"].between(0.5, 1.0).all()
-    pd.testing.assert_frame_equal(
-        whole, sampled({"batch_size": (10, 13), "temperature": (0.5, 1.0)}, 40, "latin-hypercube", 1)
-    )
+    assert whole["temperature"].between(1, 2).all()
+    assert whole["temperature"].nunique() == 40
+    pd.testing.assert_frame_equal(whole, sampled(ranges, 40, "latin-hypercube", 1, {"batch_size"}))
     with pytest.raises(InputError, match="power of 2"):
         sampled({"temperature": (0.5, 1.0)}, 60, "sobol", 1)
 
@@ -658,6 +710,64 @@ def test_uncertainties_that_fit_nothing_are_told_before_any_work(plan):
     assert "cap.author: no policy has it" in str(error.value)
     assert "temperature = -1" in str(error.value)
     assert not bench.known
+
+
+def test_whole_numbers_are_those_of_settings_that_take_no_others(plan):
+    rate = "detector.true_positive"
+    ranges = {"temperature": (1, 2), "batch_size": (10, 13), "rounds": (4.0, 6.0), rate: (0, 1)}
+    found = explore(replace(plan, uncertainties=ranges), 20, replicates=1, bench=Known(additive))
+    assert found.uncertainties[["temperature", rate]].nunique().tolist() == [20, 20]
+    assert set(found.uncertainties["batch_size"]) == {10, 11, 12, 13}
+    assert set(found.uncertainties["rounds"]) == {4, 5, 6}
+
+
+TWICE = """
+[policies.both]
+[[policies.both.interventions]]
+kind = "quota"
+fraction = 0.2
+NAME
+[[policies.both.interventions]]
+kind = "quota"
+fraction = 0.3
+start = 3
+"""
+
+
+def test_an_uncertainty_that_a_policy_has_twice_is_told_before_any_work(tmp_path):
+    file, bench = tmp_path / "p.toml", Known(lambda scenario, r: {"diversity_kept": noise(scenario, r)})
+    plain = FILE.partition("[uncertainties]")[0]
+    file.write_text(plain + TWICE.replace("NAME", ""))
+    ranges = {"quota.fraction": (0.1, 0.6)}
+    with pytest.raises(InputError, match=r"policy 'both'.*2 tables .* interventions.1.fraction, or give one"):
+        explore(replace(read_plan(file), uncertainties=ranges), 4, bench=bench)
+    assert not bench.known
+    mine = 'name = "mine"'
+    one = plain.replace("fraction = 0.5", f"fraction = 0.5\n{mine}")
+    file.write_text(one + TWICE.replace("NAME", mine))
+    ranges = {"mine.fraction": (0.1, 0.6)}
+    found = explore(replace(read_plan(file), uncertainties=ranges), 4, replicates=1, bench=bench)
+    assert found.concerns["mine.fraction"].to_dict() == {
+        BASELINE: False, "quota": True, "a <b>detector</b>": False, "both": True,
+    }  # fmt: skip
+    assert found.levers.loc["both", "rules"].count("0.1 to 0.6 (uncertain)") == 1
+    ranges = {"interventions.1.fraction": (0.1, 0.6)}
+    found = explore(replace(read_plan(file), uncertainties=ranges), 4, replicates=1, bench=bench)
+    assert found.outcome("diversity_kept").nunique().to_dict() == {
+        BASELINE: 1, "quota": 1, "a <b>detector</b>": 1, "both": 4,
+    }  # fmt: skip
+
+
+def test_what_varies_is_not_told_as_fixed(tmp_path):
+    file = tmp_path / "p.toml"
+    drift = '[[baseline.interventions]]\nkind = "drift"\nshare = 0.3\n[policies.quota]'
+    file.write_text(FILE.replace("[policies.quota]", drift) + '"drift.share" = [0.2, 0.4]')
+    found = explore(read_plan(file), 4, replicates=1, bench=Known(additive))
+    rules = found.levers.loc["a <b>detector</b>", "rules"]
+    assert "flags: 0.5 to 0.95 (uncertain)" in rules
+    assert "0.8" not in rules
+    assert "0.2 to 0.4 (uncertain)" in found.constants["interventions"]
+    assert "0.3" not in found.constants["interventions"]
 
 
 def test_outcomes_are_of_who_is_there_at_the_end():
