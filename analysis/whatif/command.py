@@ -370,7 +370,10 @@ def _explored(plan: Plan, bench: Bench, samples: int, design: str, target: Targe
         f"{n} futures ({design}), all values between the ends of a range equally likely and independent of "
         f"each "
         f"other; {plan.replicates} replicates of every policy in each.",
-        *(f"{name}: from {low:g} to {high:g}, in place of what is said above." for name, (low, high) in found.ranges.items()),
+        *(
+            f"{name}: from {low:g} to {high:g}, in place of what is said above."
+            for name, (low, high) in found.ranges.items()
+        ),
     ]
     limits = ["Shares of futures are no probabilities, unless the ranges and their evenness are believed."]
     return _Found(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from analysis.figures import COLOURS, HUMAN
 from analysis.whatif.comparison import BASELINE, Comparison
@@ -39,8 +39,12 @@ def courses_figure(comparison: Comparison, curve: str = "diversity_kept") -> Fig
             axes.axhline(comparison.line, color=HUMAN, linestyle="--", linewidth=0.9)
         axes.set_title(shorten(policy, 40), loc="left", fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid.flat[len(comparison.policies) :]:
+    used = len(comparison.policies)
+    for axes in grid.flat[max(0, used - columns) : used]:  # the lowest panel of each column
+        axes.tick_params(labelbottom=True)
+    for axes in grid.flat[used:]:
         axes.set_axis_off()
+    grid[0, 0].xaxis.set_major_locator(whole_numbers())
     if OUTCOMES[curve].percent:
         grid[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     grid[0, 0].set_ylim(bottom=0)
@@ -58,6 +62,11 @@ def courses_figure(comparison: Comparison, curve: str = "diversity_kept") -> Fig
     figure.supxlabel("round", fontsize="medium")
     figure.supylabel(f"{OUTCOMES[curve].says}, share of human" if curve == "diversity_kept" else curve)
     return figure
+
+
+def whole_numbers() -> MaxNLocator:
+    """Return a locator for rounds, and for whatever else is counted."""
+    return MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10])
 
 
 def _line(axes: Axes, values: pd.DataFrame, colour: str, label: str) -> None:

@@ -1,6 +1,7 @@
 """Late or early: the same policy from round t on, so that the price of waiting is a curve."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from analysis.statistics import Estimate, estimate
 from analysis.whatif.bench import Bench
 from analysis.whatif.comparison import BASELINE
 from analysis.whatif.expected import expected
-from analysis.whatif.figures import BLUE, GREEN, GREY, ORANGE
+from analysis.whatif.figures import BLUE, GREEN, GREY, ORANGE, whole_numbers
 from analysis.whatif.outcomes import OUTCOMES
 from ecosystem import InputError, Scenario
 
@@ -37,9 +38,11 @@ class Waiting:
     starts : tuple of int
         First rounds in force, rising.
     values, costs : DataFrame
-        The outcome and the cost: a row per replicate, a column per start, and `BASELINE` for never.
+        The outcome and the cost: a row per replicate, a column per start, and `BASELINE` without the policy.
     expected : dict of int to float
         The outcome in the mean field, by start, where there is one.
+    without : str
+        How to say what is the case without the policy.
     """
 
     policy: str
@@ -51,10 +54,11 @@ class Waiting:
     values: pd.DataFrame
     costs: pd.DataFrame
     expected: dict[int, float]
+    without: str = "never"
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row per start, the last one for never.
+        """A row per start, the last one without the policy.
 
         Columns start, value, low, high, difference (to the earliest start, paired), difference_low,
         difference_high, cost, cost_low, cost_high, expected.
@@ -118,13 +122,17 @@ def late_or_early(
     rounds = baseline.rounds
     given = sorted(set(starts or (max(1, round(rounds * part)) for part in (0, 0.1, 0.2, 0.4, 0.6, 0.8))))
     if len(given) < 2 or any(not isinstance(t, int) or not 1 <= t <= rounds for t in given):
-        raise InputError(f"starts {list(given)}: give two or more rounds from 1 to {rounds}")
+        raise InputError(f"--when {','.join(map(str, given))}: give two or more rounds from 1 to {rounds}")
     if outcome not in OUTCOMES:
         raise InputError(f"{outcome!r} is not an outcome; allowed: {', '.join(OUTCOMES)}")
-    scenarios: dict[int | str, Scenario] = {t: begun(baseline, policy, t) for t in given}
+    scenarios: dict[int | str, Scenario] = {}
+    for t in given:
+        with naming(t):
+            scenarios[t] = begun(baseline, policy, t)
     scenarios[BASELINE] = baseline
     bench.run(scenarios.values(), range(replicates), f"{len(given)} starts of {name}")
     found = {start: bench.outcomes(scenario, range(replicates)) for start, scenario in scenarios.items()}
+    enters = any(rule.kind == "entry" for rule in policy.interventions[len(baseline.interventions) :])
     curve = {}
     if theory:
         for t in given:
@@ -141,7 +149,17 @@ def late_or_early(
         pd.DataFrame({start: table[outcome] for start, table in found.items()}),
         pd.DataFrame({start: table["cost"] for start, table in found.items()}),
         curve,
+        "without it (all there from the start)" if enters else "never",
     )
+
+
+@contextmanager
+def naming(start: int) -> Iterator[None]:
+    """Let an `InputError` name the start that it comes from."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"--when {start}: {error}") from None
 
 
 def begun(baseline: Scenario, policy: Scenario, start: int) -> Scenario:
@@ -181,7 +199,8 @@ def waiting_in_words(found: Waiting) -> str:
     text = (
         f'"{found.policy}" from round {first} on gives, after {found.rounds} rounds, {what.says} of '
         f"{value(first)}; "
-        f"from round {last} on {value(last)} ({waited(last)}), never {value(BASELINE)} ({waited(BASELINE)})"
+        f"from round {last} on {value(last)} ({waited(last)}), {found.without} {value(BASELINE)} "
+        f"({waited(BASELINE)})"
     )
     if what.better:
         up = what.better > 0
@@ -220,8 +239,9 @@ def waiting_figure(found: Waiting) -> Figure:
     ):
         axes.fill_between(table["start"], table[low], table[high], color=colour, alpha=0.2, linewidth=0)
         axes.plot(table["start"], table[name], "o-", color=colour, markersize=4, label="simulation")
-        axes.axhline(float(never[name]), color=GREY, linewidth=1.2, linestyle="-.", label="never")
+        axes.axhline(float(never[name]), color=GREY, linewidth=1.2, linestyle="-.", label=found.without)
         axes.set_xlabel(f"first round in force ({found.policy})")
+        axes.xaxis.set_major_locator(whole_numbers())
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     if table["expected"].notna().any():
@@ -233,5 +253,7 @@ def waiting_figure(found: Waiting) -> Figure:
         left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set_ylabel(f"{OUTCOMES[found.outcome].says}, after round {found.rounds}")
     right.set_ylabel(f"cost over {found.rounds} rounds")
-    left.legend(frameon=False, fontsize="small")
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False, fontsize="small"
+    )
     return figure

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy import optimize
@@ -14,7 +15,8 @@ from analysis.figures import HUMAN
 from analysis.statistics import number
 from analysis.whatif.bench import Bench
 from analysis.whatif.expected import expected
-from analysis.whatif.figures import BLUE, ORANGE
+from analysis.whatif.figures import BLUE, ORANGE, whole_numbers
+from analysis.whatif.late import naming
 from analysis.whatif.levers import Target, bounds, is_whole, scenario_at
 from analysis.whatif.outcomes import OUTCOMES
 from ecosystem import InputError, Scenario
@@ -83,6 +85,7 @@ def require(
     *,
     between: tuple[float, float] | None = None,
     start: int | None = None,
+    rising: bool | None = None,
     replicates: int = 8,
     bench: Bench,
     theory: bool = True,
@@ -108,6 +111,8 @@ def require(
         Range to search; by default all that the lever allows.
     start : int, optional
         Let the lever's intervention begin in this round.
+    rising : bool, optional
+        Whether more of the lever is stronger; by default as the ends of the range show.
     replicates : int
         At every strength, 2 or more.
     bench : Bench
@@ -120,12 +125,9 @@ def require(
     InputError
         If there is no such lever, or it does not take the ends of the range.
     """
-    low, high = between or bounds(lever)
-    if not low < high:
-        raise InputError(f"--between {low:g} {high:g}: give the lower end first")
+    low, high, whole, grid = _searched(scenario, lever, between)
     if replicates < 2:
         raise InputError(f"replicates = {replicates}: allowed: a whole number, 2 or more")
-    whole = is_whole(scenario, lever, low, high)
     known: dict[float, tuple[float, float, float]] = {}
 
     def at(strengths: Sequence[float]) -> None:
@@ -143,11 +145,12 @@ def require(
         return met
 
     step = 1.0 if whole else (high - low) / RESOLUTION
-    points = np.linspace(low, high, GRID)
-    grid = sorted({float(round(x)) for x in points} if whole else {float(x) for x in points})
     at(grid)
     met = [bool(target.met(known[x][0])) for x in grid]
-    rising = not (met[0] and not met[-1])
+    if rising is None:
+        first, last = known[grid[0]][0], known[grid[-1]][0]
+        better = last >= first if target.sign == ">=" else last <= first
+        rising = not met[0] or met[-1] if any(met) else better
     order = grid if rising else grid[::-1]
     # The mean, and the ends of its interval: the hopeful one is reached first, the doubtful one last.
     strength, hopeful, doubtful = (_least(order, reaches(end), step, whole) for end in (0, 2, 1))
@@ -186,6 +189,18 @@ def require(
     )
 
 
+def _searched(
+    scenario: Scenario, lever: str, between: tuple[float, float] | None
+) -> tuple[float, float, bool, list[float]]:
+    """Return the range to search, whether in whole numbers only, and the strengths to try first."""
+    low, high = between or bounds(lever)
+    if not low < high:
+        raise InputError(f"--between {low:g} {high:g}: give the lower end first")
+    whole = is_whole(scenario, lever, low, high)
+    points = np.linspace(low, high, GRID)
+    return low, high, whole, sorted({float(round(x) if whole else x) for x in points})
+
+
 def _least(order: Sequence[float], met: Callable[[float], bool], step: float, whole: bool) -> float | None:
     """Return the first strength, in this order, from which on a condition is met; None if it never is."""
     first = next((place for place, x in enumerate(order) if met(x)), None)
@@ -204,31 +219,67 @@ def _least(order: Sequence[float], met: Callable[[float], bool], step: float, wh
 
 
 def requirements(
-    scenario: Scenario, lever: str, target: Target, starts: Sequence[int], **options: Any
+    scenario: Scenario,
+    lever: str,
+    target: Target,
+    starts: Sequence[int],
+    *,
+    between: tuple[float, float] | None = None,
+    **options: Any,
 ) -> dict[int, Requirement]:
-    """Return how strong a lever has to be when it begins in each of several rounds; options as `require`."""
+    """Return how strong a lever has to be when it begins in each of several rounds; options as `require`.
+
+    Starts at which none or every strength is enough are searched in the direction that the others show.
+
+    Raises
+    ------
+    InputError
+        As `require`, or if the lever cannot begin in one of the rounds; before any run is made.
+    """
+    *_, grid = _searched(scenario, lever, between)
     for start in starts:
         if not 1 <= start <= scenario.rounds:
-            raise InputError(f"start {start}: give rounds from 1 to {scenario.rounds}")
-    return {start: require(scenario, lever, target, start=start, **options) for start in sorted(set(starts))}
+            raise InputError(f"--when {start}: give rounds from 1 to {scenario.rounds}")
+        with naming(start):
+            for x in grid:
+                scenario_at(scenario, lever, x, start)
+
+    def at(start: int, rising: bool | None = None) -> Requirement:
+        return require(scenario, lever, target, between=between, start=start, rising=rising, **options)
+
+    found = {start: at(start) for start in sorted(set(starts))}
+    sure = {one.rising for one in found.values() if one.strength is not None and not one.everywhere}
+    if len(sure) == 1:
+        (rising,) = sure
+        found |= {start: at(start, rising) for start, one in found.items() if one.rising != rising}
+    return found
 
 
 def requirements_table(found: Mapping[int, Requirement]) -> pd.DataFrame:
-    """Return a row per start: strength (missing where none is enough), low, high, expected."""
+    """Return a row per start: strength, low, high, expected, enough.
+
+    Strength is missing where none is enough; enough says whether it is the least or the largest that is:
+    "this or more", "this or less", or else "any" or "none".
+    """
     rows = {
         start: (
             np.nan if one.strength is None else one.strength,
             *sorted(one.interval),
             np.nan if one.expected is None else one.expected,
+            "none" if one.strength is None else "any" if one.everywhere else f"this {_or(one)}",
         )
         for start, one in found.items()
     }
     return pd.DataFrame.from_dict(
-        rows, orient="index", columns=["strength", "low", "high", "expected"]
+        rows, orient="index", columns=["strength", "low", "high", "expected", "enough"]
     ).rename_axis("start")
 
 
 # --- in words and pictures ------------------------------------------------------------------------
+
+
+def _or(found: Requirement) -> str:
+    return f"or {'more' if found.rising else 'less'}"
 
 
 def requirement_in_words(found: Requirement) -> str:
@@ -250,14 +301,17 @@ def requirement_in_words(found: Requirement) -> str:
             f"{best['strength']:.3g}, gives {value}{beside}."
         )
     weak, strong = found.interval
-    text = f"{'At least' if found.rising else 'At most'} {found.strength:.3g}"
     if np.isfinite(strong):
         a, b = sorted((weak, strong))
-        text += f" (95% interval {a:.3g} to {b:.3g})"
+        interval = f"{a:.3g} to {b:.3g}"
     else:
-        text += f" (95% interval from {weak:.3g} to beyond the range)"
-    again = "" if found.monotone else "; beyond it the target is missed again, so look at the figure"
-    return f"{text} of {lever} is needed for the target ({target}){beside}{again}."
+        way = f"up to above {found.high:g}" if found.rising else f"down to below {found.low:g}"
+        interval = f"from {weak:.3g} {way}, the end of the range"
+    again = f"; {'above' if found.rising else 'below'} it the target is missed again, so look at the figure"
+    return (
+        f"{lever} has to be {found.strength:.3g} {_or(found)} (95% interval {interval}) to reach the target "
+        f"({target}){beside}{'' if found.monotone else again}."
+    )
 
 
 def _theory_in_words(found: Requirement) -> str:
@@ -293,25 +347,32 @@ def requirement_figure(found: Requirement) -> Figure:
     if found.strength is not None and not found.everywhere:
         ends = np.clip(found.interval, found.low, found.high)
         axes.axvspan(min(ends), max(ends), color=BLUE, alpha=0.12, linewidth=0)
-        axes.axvline(found.strength, color=BLUE, linewidth=1)
-        right = found.strength > (found.low + found.high) / 2
-        axes.annotate(
-            f"enough: {found.strength:.3g}",
-            (found.strength, 0.03),
-            xycoords=("data", "axes fraction"),
-            xytext=(-5 if right else 5, 0),
-            textcoords="offset points",
-            ha="right" if right else "left",
+        axes.axvline(
+            found.strength,
             color=BLUE,
+            linewidth=1,
+            label=f"enough: {found.strength:.3g} {_or(found)} (shaded: 95% interval)",
         )
         if found.expected is not None:
-            axes.axvline(found.expected, color=ORANGE, linewidth=1, linestyle=":")
+            axes.axvline(
+                found.expected,
+                color=ORANGE,
+                linewidth=1,
+                linestyle=":",
+                label=f"enough in the mean field: {found.expected:.3g} {_or(found)}",
+            )
     if OUTCOMES[found.target.outcome].percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    if (tried["strength"] % 1 == 0).all():
+        axes.xaxis.set_major_locator(whole_numbers())
     axes.set_xlabel(found.lever)
     axes.set_ylabel(OUTCOMES[found.target.outcome].says)
+    return _finished(figure, axes)
+
+
+def _finished(figure: Figure, axes: Axes) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
@@ -320,29 +381,42 @@ def requirements_in_words(found: Mapping[int, Requirement]) -> str:
     first = next(iter(found.values()))
     parts = []
     for start, one in found.items():
-        what = "none is enough" if one.strength is None else f"{one.strength:.3g}"
+        what = "none is enough" if one.strength is None else f"{one.strength:.3g} {_or(one)}"
         if one.everywhere:
             what = "any will do"
-        parts.append(f"from round {start} on {what}")
-    return f"{first.lever} needed for the target ({first.target}): {', '.join(parts)}."
+        elif not one.monotone:
+            what += " (but not all)"
+        parts.append(f"from round {start} on, {what}")
+    return f"{first.lever} needed for the target ({first.target}): {'; '.join(parts)}."
 
 
 def requirements_figure(found: Mapping[int, Requirement]) -> Figure:
     """Return the strength that is needed over the round in which the lever begins."""
-    table, one = requirements_table(found), next(iter(found.values()))
+    table = requirements_table(found)
+    one = next((one for one in found.values() if one.strength is not None), next(iter(found.values())))
+    end, arrow = (one.high, "^") if one.rising else (one.low, "v")
     figure = Figure(figsize=(7.4, 4.3), layout="constrained")
     axes = figure.subplots()
     low, high = table["low"].clip(one.low, one.high), table["high"].clip(one.low, one.high)
-    axes.fill_between(table.index, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95% interval")
-    axes.plot(table.index, table["strength"], "o-", color=BLUE, label="simulation")
-    axes.plot(table.index, table["expected"], "s:", color=ORANGE, markersize=4, label="mean field")
-    never = table.index[table["strength"].isna()]
-    axes.plot(
-        never, [one.high if one.rising else one.low] * len(never), "x", color=HUMAN, label="none is enough"
+    axes.vlines(table.index, low, high, color=BLUE, alpha=0.25, linewidth=6, label="95% interval")
+    axes.plot(table.index, table["strength"], "o-", color=BLUE, linewidth=1, label="simulation")
+    if table["expected"].notna().any():
+        axes.plot(table.index, table["expected"], "s:", color=ORANGE, markersize=4, label="mean field")
+    beyond = table[["low", "high"]].isin([np.inf, -np.inf]).any(axis=1)
+    ends = pd.Series(end, table.index)
+    marks: tuple[tuple[pd.Series, pd.Series, dict[str, Any], str], ...] = (
+        (table["enough"] == "any", table["strength"], {"marker": "o", "mfc": "white"}, "any is enough"),
+        (beyond & table["strength"].notna(), ends, {"marker": arrow}, "interval goes on beyond the range"),
+        (table["strength"].isna(), ends, {"marker": arrow, "color": HUMAN}, "none of the range is enough"),
     )
+    for rows, y, style, label in marks:
+        if rows.any():
+            axes.plot(
+                table.index[rows], y[rows], **({"color": BLUE, "linestyle": "", "label": label} | style)
+            )
     axes.set_xlabel("first round in force")
-    axes.set_ylabel(f"least {one.lever} for\n{one.target}")
-    axes.set_ylim(one.low, one.high * 1.03)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
-    return figure
+    axes.set_ylabel(f"{'least' if one.rising else 'largest'} {one.lever} for\n{one.target}")
+    axes.xaxis.set_major_locator(whole_numbers())
+    margin = 0.03 * (one.high - one.low)
+    axes.set_ylim(one.low - margin, one.high + margin)
+    return _finished(figure, axes)

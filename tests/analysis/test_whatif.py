@@ -54,7 +54,7 @@ from analysis.whatif.outcomes import CURVES, Measure, Measured
 from analysis.whatif.report import Report, Section
 from analysis.whatif.requirement import RESOLUTION
 from ecosystem import InputError, Scenario, metrics, run
-from ecosystem.interventions import KINDS, Quota, Temperature
+from ecosystem.interventions import KINDS, Entry, Quota, Temperature
 
 SMALL = Scenario(
     human="zipf",
@@ -438,8 +438,8 @@ def test_the_interval_of_a_strength_is_where_the_outcome_crosses():
         in requirement_in_words(never)
     )
     assert "not needed" in requirement_in_words(always)
-    assert f"At least {found.strength:.3g}" in requirement_in_words(found)
-    assert "At most 0.7" in requirement_in_words(falling)
+    assert f"quota.fraction has to be {found.strength:.3g} or more" in requirement_in_words(found)
+    assert f"quota.fraction has to be {falling.strength:.3g} or less" in requirement_in_words(falling)
     for one in (found, falling, never, always):
         requirement_figure(one).canvas.draw()
 
@@ -458,6 +458,77 @@ def test_whole_numbers_and_dates_of_levers():
         requirements(SMALL, "fresh_fraction", target, [2], replicates=2, bench=bench)
     with pytest.raises(InputError, match="rounds from 1 to 12"):
         requirements(SMALL, "quota.fraction", target, [13], replicates=2, bench=bench)
+
+
+def test_starts_agree_on_the_direction_and_say_it():
+    """Here less is better and waiting helps: a start may allow none, a largest strength, or all."""
+    bench = Known(
+        lambda scenario, r: {"cost": 200 + 100 * level(scenario) - 10 * scenario.interventions[0].start}
+    )
+    options = {"replicates": 2, "bench": bench, "theory": False}
+    found = requirements(SMALL, "quota.fraction", parse_target("cost <= 180"), [1, 6, 12], **options)
+    from analysis.whatif.requirement import requirements_figure, requirements_in_words, requirements_table
+
+    assert not any(one.rising for one in found.values())
+    table = requirements_table(found)
+    assert table["enough"].to_list() == ["none", "this or less", "any"]
+    np.testing.assert_allclose(table["strength"], [np.nan, 0.4, 1.0], atol=1 / RESOLUTION)
+    said = requirements_in_words(found)
+    there = f"{found[6].strength:.3g} or less"
+    assert f"round 1 on, none is enough; from round 6 on, {there}; from round 12 on, any will do" in said
+    figure = requirements_figure(found)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    (none,) = [line for line in axes.lines if line.get_label() == "none of the range is enough"]
+    assert none.get_marker() == "v"
+    assert none.get_xydata().tolist() == [[1, 0]]
+    (bars,) = axes.collections
+    assert all(x == 1 or x == 6 or x == 12 for bar in bars.get_segments() for x in bar[:, 0])
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    assert axes.get_ylabel().startswith("largest quota.fraction")
+
+
+def test_a_start_after_the_end_is_found_before_any_run():
+    bench = Known(lambda scenario, r: {})
+    policy = SMALL.replace(interventions=[Quota(fraction=0.4, end=5)])
+    options = {"replicates": 2, "bench": bench, "theory": False}
+    with pytest.raises(InputError, match=r"^--when 8: .*end = 5: is before start = 8"):
+        requirements(policy, "quota.fraction", parse_target("cost <= 1"), [1, 4, 8], **options)
+    with pytest.raises(InputError, match=r"^--when 8: end = 5: is before start = 8"):
+        late_or_early(SMALL, policy, "quota", [1, 4, 8], **options)
+    assert not bench.known
+
+
+@pytest.mark.parametrize("sign", ["cost >= 40", "cost <= 40"])
+def test_the_legend_of_a_requirement_lies_outside_its_axes(sign):
+    bench = Known(lambda scenario, r: {"cost": 100 * level(scenario) + noise(scenario, r)})
+    found = require(SMALL, "quota.fraction", parse_target(sign), replicates=3, bench=bench, theory=False)
+    from analysis.whatif.requirement import requirement_figure
+
+    figure = requirement_figure(found)
+    figure.canvas.draw()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert not axes.texts
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    (label,) = [text.get_text() for text in legend.texts if text.get_text().startswith("enough")]
+    assert label.startswith(f"enough: {found.strength:.3g} or {'more' if '>' in sign else 'less'}")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 8])
+def test_the_lowest_panel_of_each_column_has_round_numbers(count):
+    bench = Known(lambda scenario, r: {"diversity_kept": 0.5})
+    policies = {f"policy {k}": [Quota(fraction=k / 10)] for k in range(count)}
+    from analysis.whatif.figures import courses_figure
+
+    figure = courses_figure(compare(SMALL, policies, replicates=2, bench=bench))
+    figure.canvas.draw()
+    used = [axes for axes in figure.axes if axes.axison]
+    assert len(used) == count
+    lowest = {round(axes.get_position().x0, 3): axes for axes in used}  # from top to bottom: the last stays
+    for axes in lowest.values():
+        shown = [tick.get_text() for tick in axes.get_xticklabels() if tick.get_visible()]
+        assert any(shown)
+        assert all(text.lstrip("−").isdigit() for text in shown if text)
 
 
 def test_levers():
@@ -567,6 +638,10 @@ def test_waiting_is_the_same_policy_begun_later():
     assert "surely worse than the earliest is round 6" in said
     assert "surely ends above the collapse line (50%) is round 6" in said
     waiting_figure(found).canvas.draw()
+    entered = SMALL.replace(interventions=[Entry(providers=[2], start=3)])
+    entry = late_or_early(SMALL, entered, "entry", [2, 6], replicates=2, bench=bench, theory=False)
+    assert "without it (all there from the start)" in waiting_in_words(entry)
+    assert "never" not in waiting_in_words(entry)
     for starts in ([3], [0, 4], [4, 13]):
         with pytest.raises(InputError, match="rounds from 1 to 12"):
             late_or_early(SMALL, policy, "both", starts, bench=bench)
