@@ -318,7 +318,7 @@ def _required(
         answer = asked.requirement_in_words(found)
         section = Section(
             "How much is enough",
-            ["The shaded strip is the 95% interval of the least strength that is enough."],
+            ["The shaded strip is the 95% interval of the strength at which it becomes enough."],
             "require",
             asked.requirement_figure(found),
             f"{vary} against the outcome, by simulation and in the mean field.",
@@ -328,10 +328,10 @@ def _required(
     several = asked.requirements(base, vary, target, starts, **options)
     section = Section(
         "How much is enough, late or early",
-        ["The later a rule begins, the stronger it has to be to reach the target by the last round."],
+        ["What it takes to reach the target by the last round, if the rule begins in this round or that."],
         "require_when",
         asked.requirements_figure(several),
-        f"The least {vary} over the round in which it begins.",
+        f"The {vary} that it takes, over the round in which it begins.",
         asked.requirements_table(several),
     )
     return _Found(asked.requirements_in_words(several), [section], assumptions, _HORIZON)
