@@ -36,7 +36,7 @@ def thresholds(scenario: Scenario, keep: float = 0.9) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If ``keep`` is not allowed, or the scenario truncates sampling.
+        If ``keep`` is not allowed, or the scenario truncates sampling or has interventions.
     """
     if not 0 < keep <= 1:
         raise InputError(f"keep = {keep!r}: allowed: a number above 0, up to 1, e.g. keep = 0.9")
@@ -44,6 +44,8 @@ def thresholds(scenario: Scenario, keep: float = 0.9) -> dict[str, Any]:
         raise InputError(
             "top_k, top_p: the thresholds are those of sampling that is not truncated; leave them out"
         )
+    if scenario.interventions:
+        raise InputError("interventions: the thresholds are those without dated rules; leave them out")
     human, temperatures = scenario.source.law, scenario.per_provider("temperature")
     answer: dict[str, Any] = {
         "temperature": sorted({float(t) for t in temperatures}),
@@ -141,7 +143,7 @@ def bifurcation_figure(scenario: Scenario, answer: dict[str, Any], points: int |
     fresh = np.unique(np.clip(np.concatenate([np.linspace(0, 1, points), around]), 0, 1))
     figure = Figure(figsize=(8, 5.2), layout="constrained")
     axes = figure.subplots()
-    axes.axhline(1, color=HUMAN, linestyle="--", linewidth=1.2, label="human data")
+    axes.axhline(1, color=HUMAN, linestyle="--", linewidth=1.2, label="human data", zorder=4)
     found = branches(human, temperature, fresh)
     labels = {"healthy": "healthy", "captured": "captured by the most probable output", "saddle": "unstable"}
     for (kind, label), colour in zip(labels.items(), COLOURS, strict=False):
@@ -186,6 +188,10 @@ def _marked(axes: Axes, answer: dict[str, Any], found: dict[str, list[tuple[floa
             (answer["prevention"], healthy, captured),
             (answer["fold"], captured, healthy),
         ):
+            if not all(0.99 * branch[0].min() <= x <= 1.01 * branch[0].max() for branch in (start, end)):
+                continue
             ends = [float(np.interp(x, *branch)) for branch in (start, end)]
+            if abs(ends[1] - ends[0]) < 0.02:
+                continue
             arrow = {"arrowstyle": "-|>", "color": "#666666", "linewidth": 1.4}
             axes.annotate("", (x, ends[1]), (x, ends[0]), arrowprops=arrow)

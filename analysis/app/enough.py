@@ -22,9 +22,10 @@ def WhatWouldItTake(scenario: Scenario | None, dark: bool) -> None:
         if scenario is None:
             return None
         await asyncio.sleep(0.3)  # a moving slider leaves this one behind, cancelled
-        found = thresholds(scenario, keep)
+        plain = scenario.replace(interventions=())
+        found = thresholds(plain, keep)
         try:
-            return found, _png(bifurcation_figure(scenario, found), dark), ""
+            return found, _png(bifurcation_figure(plain, found), dark), ""
         except InputError as error:
             return found, None, str(error)
 
@@ -52,8 +53,10 @@ def WhatWouldItTake(scenario: Scenario | None, dark: bool) -> None:
     if latest is None:
         return
     found, image, missing = latest
-    own = scenario.per_provider("fresh_fraction").mean()
-    solara.v.Html(tag="h3", children=[_sentence(found, own)])
+    fresh = scenario.per_provider("fresh_fraction")
+    solara.v.Html(tag="h3", children=[_sentence(found, float(fresh.min()), float(fresh.max()))])
+    if left_out := _left_out(scenario):
+        solara.Info(f"Left out here: {left_out}.")
     if image is not None:
         solara.Image(image, width="min(100%, 900px)")
     else:
@@ -61,8 +64,8 @@ def WhatWouldItTake(scenario: Scenario | None, dark: bool) -> None:
     solara.v.Html(tag="pre", children=[explain(found)], style_="white-space: pre-wrap; margin-top: 8px")
 
 
-def _sentence(found: dict[str, Any], own: float) -> str:
-    """Return the answer in a sentence, beside the fresh fraction there is."""
+def _sentence(found: dict[str, Any], least: float, most: float) -> str:
+    """Return the answer in a sentence, beside the fresh fractions there are."""
     share = f"{found['keep']:.0%} of human diversity"
     if "prevention" in found:
         prevention, cure = found["prevention"], found["cure"]
@@ -72,8 +75,17 @@ def _sentence(found: dict[str, Any], own: float) -> str:
     else:
         prevention = found["population"]
         need = f"Keeping {share} for every provider takes {prevention:.1%} fresh human data"
-    enough = "enough" if own >= prevention else "not enough"
-    return f"{need}. The scenario has {own:.1%}: {enough}."
+    enough = "enough" if least >= prevention else "not enough" + (" for all" if most >= prevention else "")
+    own = f"{least:.1%}" if least == most else f"{least:.1%} to {most:.1%}"
+    return f"{need}. The scenario has {own}: {enough}."
+
+
+def _left_out(scenario: Scenario) -> str:
+    """Return what a scenario has that the theory of this page does not know."""
+    kinds = ", ".join(dict.fromkeys(rule.kind for rule in scenario.interventions))
+    parts = [f"the dated rules of the scenario ({kinds})"] if kinds else []
+    parts += ["training errors, which do not average out"] if scenario.training_error > 0 else []
+    return "; ".join(parts)
 
 
 def _png(figure: Figure, dark: bool) -> bytes:

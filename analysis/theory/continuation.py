@@ -197,7 +197,7 @@ def population_minimum_fresh_fraction(
         # Where no one flattens, what is lost on the way down did not come back in any case tried.
         return cold and share(theta) < keep - 1e-9
 
-    cold = bool((population.temperature <= 1).all())
+    cold, hot = bool((population.temperature <= 1).all()), bool((population.temperature >= 1).all())
     low, high = -1.0, 1.0
     theta = np.tile(human, (len(population.temperature), 1))
     lost_to = "share"
@@ -224,7 +224,12 @@ def population_minimum_fresh_fraction(
         now = replace(population, fresh_fraction=np.float64(trial))
         found = _settled(now, theta, 1e-12, lost)
         left = share(found)
-        room = 1 - Linearised(now, found).leading() if left >= keep - 1e-12 else -1.0
+        if left < keep - 1e-12:
+            room = -1.0
+        elif hot:  # x^(1/T) contracts Hilbert's projective metric by 1/T, and mixing does not expand it
+            room = float(1 - 1 / population.temperature.min())
+        else:
+            room = 1 - Linearised(now, found).leading()
         if room >= -1e-9 and left >= keep - 1e-12:
             high, theta = trial, found
             good = [(room, left, trial)] if done else [*good, (room, left, trial)][-3:]

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse import linalg as sparse_linalg
 
 from analysis.theory.meanfield import Population
+from ecosystem.errors import InputError
 from ecosystem.types import Floats
 
 
@@ -71,7 +72,13 @@ class Linearised:
         return x.reshape(self.shape)
 
     def leading(self) -> float:
-        """Return the largest real part of an eigenvalue of J; inf at a jump."""
+        """Return the largest real part of an eigenvalue of J; inf at a jump.
+
+        Raises
+        ------
+        InputError
+            If the iteration does not settle.
+        """
         if self.jump:
             return np.inf
         n, v = self.shape
@@ -85,14 +92,21 @@ class Linearised:
         start = self(np.random.default_rng(0).standard_normal(self.shape))  # in the range: sums to 0
         if not start.any():
             return 0.0
-        values = sparse_linalg.eigs(
-            operator,
-            k=1,
-            which="LR",
-            v0=start.ravel(),
-            ncv=12,
-            tol=1e-10,
-            maxiter=2000,
-            return_eigenvectors=False,
+        for vectors in (12, 60):  # eigenvalues that lie close together need more
+            try:
+                values = sparse_linalg.eigs(
+                    operator,
+                    k=1,
+                    which="LR",
+                    v0=start.ravel(),
+                    ncv=vectors,
+                    tol=1e-10,
+                    maxiter=24000 // vectors,
+                    return_eigenvectors=False,
+                )
+            except sparse_linalg.ArpackNoConvergence:
+                continue
+            return float(values.real.max())
+        raise InputError(
+            f"n_outputs = {v}: the stability of {n} providers was not found; give fewer outputs or providers"
         )
-        return float(values.real.max())

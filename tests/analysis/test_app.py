@@ -13,7 +13,7 @@ from ecosystem import Scenario, run
 solara = pytest.importorskip("solara", reason="the viz extra is not installed: pip install -e '.[viz]'")
 
 from analysis.app import charts, levers  # noqa: E402
-from analysis.app.enough import _sentence  # noqa: E402
+from analysis.app.enough import _left_out, _sentence  # noqa: E402
 from analysis.app.network import MOST_EDGES, MOST_NODES, network, scale_top  # noqa: E402
 from analysis.app.session import SCENARIO_FILE, Session, Watched  # noqa: E402
 from analysis.app.settings import plan  # noqa: E402
@@ -304,11 +304,20 @@ def test_the_colour_scale_has_room_for_more_than_human_diversity():
 
 def test_the_answer_in_a_sentence():
     found = {"keep": 0.9, "prevention": 0.2, "cure": 0.274}
-    assert _sentence(found, 0.25) == (
+    assert _sentence(found, 0.25, 0.25) == (
         "Keeping 90% of human diversity takes 20.0% fresh human data; bringing it back after a collapse "
         "takes 27.4%. The scenario has 25.0%: enough."
     )
-    assert _sentence({"keep": 0.9, "population": 0.3}, 0.1).endswith("The scenario has 10.0%: not enough.")
+    found = {"keep": 0.9, "population": 0.3}
+    assert _sentence(found, 0.1, 0.1).endswith("The scenario has 10.0%: not enough.")
+    assert _sentence(found, 0.1, 0.9).endswith("The scenario has 10.0% to 90.0%: not enough for all.")
+
+
+def test_what_the_theory_leaves_out_is_said():
+    assert _left_out(SMALL) == ""
+    rules = [{"kind": "quota", "fraction": 0.5}, {"kind": "quota", "fraction": 0.6, "start": 2}]
+    told = _left_out(SMALL.replace(interventions=rules, training_error=0.01))
+    assert told.startswith("the dated rules of the scenario (quota); training errors")
 
 
 # --- widgets --------------------------------------------------------------------------------------

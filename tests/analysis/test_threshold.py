@@ -43,6 +43,30 @@ def test_one_model_and_population_agree_for_any_law():
     assert answer["population"] == pytest.approx(answer["prevention"], abs=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1.05, 2.0, [1.1, 1.5, 2.0]])
+def test_hot_populations_of_many_outputs(temperature):
+    n = 3 if isinstance(temperature, list) else 5
+    found = thresholds(Scenario(human="zipf", n_outputs=5000, temperature=temperature, n_providers=n))
+    assert 0 <= found["population"] < 1
+    if "prevention" in found:
+        assert found["population"] == pytest.approx(found["prevention"], abs=1e-6)
+
+
+def test_dated_rules_are_refused():
+    rules = [{"kind": "quota", "fraction": 0.5}]
+    with pytest.raises(InputError, match="without dated rules"):
+        thresholds(UNIFORM.replace(interventions=rules))
+
+
+def test_a_jump_is_drawn_only_between_branches_that_are_there():
+    scenario = Scenario(human="zipf", n_outputs=40, n_providers=1, temperature=0.0)
+    figure = bifurcation_figure(scenario, thresholds(scenario), points=20)
+    assert not [text for text in figure.axes[0].texts if text.arrow_patch is not None]
+    scenario = Scenario(human="uniform", n_outputs=10, n_providers=1, temperature=0.8)
+    figure = bifurcation_figure(scenario, thresholds(scenario), points=20)
+    assert len([text for text in figure.axes[0].texts if text.arrow_patch is not None]) == 2
+
+
 def test_mixed_temperatures_have_a_population_threshold_only():
     answer = thresholds(Scenario(temperature=[0.8, 1.2], sharing="complete", human="uniform"))
     assert set(answer) == {
