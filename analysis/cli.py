@@ -59,7 +59,9 @@ def main() -> None:
     help="Mesa agents, or the same draws compiled.  [default: compiled wherever it covers the scenario]",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Threads or processes.  [default: one per processor]"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Threads, or processes of the agents.  [default: a thread per processor, one process]",
 )
 @click.option(
     "--checkpoint-every",
@@ -154,10 +156,11 @@ def _run(
         Trajectory.load(saved_alone) if earlier and saved_alone.is_dir() else None,
     ]
     runs: dict[str, Trajectory] = {}
+    stopped = False
     own = (*OWN_FILES, "summary.txt", "alone") if earlier else ()
     with whole_folder(out, replace=own) as folder:  # now, so that a bad place is told at once
         for (label, plan), before in zip(plans.items(), done, strict=False):
-            click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds", err=True)
+            click.echo(f"{label}: {replicates} replicates of {plan.rounds} rounds, to {out}", err=True)
             saved = out.with_name(out.name + (".alone" if runs else "") + ".checkpoint")
             if saved.is_file():
                 click.echo(f"going on from {saved}", err=True)
@@ -167,11 +170,11 @@ def _run(
                     replicates,
                     progress=True,
                     resume=before,
-                    checkpoint=None if before else saved,
+                    checkpoint=saved,
                     **how,
                 )
             except Interrupted as stop:
-                result = stop.trajectory
+                result, stopped = stop.trajectory, True
             except KeyboardInterrupt:  # at once, with nothing of this run to keep
                 if not runs:
                     raise
@@ -179,7 +182,7 @@ def _run(
             if alone and not runs:
                 result = replace(result, provenance=result.provenance | {"beside": "alone"})
             runs[label] = result
-            if not result.complete:
+            if stopped:
                 break
         trajectory, *beside = runs.values()
         table = summary(runs).to_string()
@@ -188,6 +191,8 @@ def _run(
             (folder / "alone").mkdir()
             other.write(folder / "alone")
         (folder / "summary.txt").write_text(f"{sentence(runs)}\n\n{table}\n", encoding="utf-8")
+    for ending in (".checkpoint", ".alone.checkpoint"):  # what they held is in the folder now
+        out.with_name(out.name + ending).unlink(missing_ok=True)
     click.echo(f"\n{table}\n\n{sentence(runs)}\nsaved to {out}; look at {out / 'run.png'}")
     if not all(result.complete for result in runs.values()) or len(runs) < len(plans):
         click.echo(f"interrupted; go on with: ecosystem run --resume {out}", err=True)

@@ -27,7 +27,13 @@ def intervene(eco: "Ecosystem", intervention: BaseIntervention) -> None:
         raise InputError("entry: a provider that was there from the beginning cannot enter; use add_provider")
     if intervention.start <= eco.round:
         intervention = intervention.replace(start=eco.round + 1)
-    eco.config = eco.config.replace(interventions=(*eco.config.interventions, intervention))
+    config = eco.config.replace(interventions=(*eco.config.interventions, intervention))
+    if eco.compiled is not None:
+        from ecosystem.engine.rounds import whole_laws
+
+        if whole_laws(config) and not whole_laws(eco.config):
+            raise InputError('temperature 0: put in force during a run it needs engine = "agents"')
+    eco.config = config
 
 
 def add_provider(

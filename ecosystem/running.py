@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -49,15 +49,17 @@ def run(
         Independent repetitions, 1 or more. Replicate r is the same whatever their number.
     engine : str
         "agents": Mesa agents, the reference. "compiled": the same draws by compiled kernels, many times
-        faster. "auto": compiled wherever it covers the scenario.
+        faster (truncated sampling, T = 0 and training errors look at every output: there about as fast).
+        "auto": compiled wherever it covers the scenario.
     workers : int, optional
         Threads of the compiled engine (by default one per processor), or processes over which the agents'
-        replicates are divided (by default none). What comes out does not depend on it.
+        replicates are divided (by default none). What comes out does not depend on it. With processes a
+        script needs ``if __name__ == "__main__":``, and Ctrl-C and checkpoints keep whole replicates only.
     progress : bool
         Whether to show a progress bar.
     resume : Trajectory, optional
         The result of an interrupted run of the same scenario, to go on from: the outcome is the same,
-        bit for bit, as without the interruption.
+        bit for bit, as without the interruption. A ``checkpoint`` that has come further goes before it.
     checkpoint : path, optional
         A file that holds the state of the run while it lasts, so that the same call goes on from there after
         a crash or kill -9, to the same bits. It is removed at the end. It is a pickle: use none that
@@ -72,32 +74,33 @@ def run(
     Raises
     ------
     Interrupted
-        On Ctrl-C, after the round under way: carries the results so far. A second Ctrl-C stops at once.
+        On Ctrl-C, after the round under way: carries the results so far, all of them if that was the last
+        round. A second Ctrl-C stops at once.
     InputError
         If an argument is not allowed, or ``resume`` or ``checkpoint`` are of another scenario.
     """
-    job = _Job.of(scenario, replicates, engine, workers, resume, checkpoint, checkpoint_every)
-    if job.engine == "compiled":
-        announce()
     started, clock = datetime.now(UTC), time.perf_counter()
-    bar = tqdm(
-        total=job.replicates * scenario.rounds,
-        initial=job.rounds_done,
-        unit="round",
-        disable=not progress,
-        leave=False,
-        mininterval=0.5,
-    )
-    with _interrupted_between_rounds() as interrupted, bar:
-        if job.engine == "agents" and job.workers > 1 and job.under_way is None:
-            job.over_processes(interrupted, bar)
-        else:
-            job.in_turn(interrupted, bar)
-    trajectory = job.trajectory(started, time.perf_counter() - clock)
-    if not trajectory.complete:
-        raise Interrupted(trajectory)
-    if job.checkpoint is not None:
+    with _interrupted_between_rounds() as interrupted:
+        job = _Job.of(scenario, replicates, engine, workers, resume, checkpoint, checkpoint_every)
+        if job.engine == "compiled":
+            announce(scenario)
+        with tqdm(
+            total=job.replicates * scenario.rounds,
+            initial=job.rounds_done,
+            unit="round",
+            disable=not progress,
+            leave=False,
+            mininterval=0.5,
+        ) as bar:
+            if job.engine == "agents" and job.workers > 1 and job.under_way is None:
+                job.over_processes(interrupted, bar)
+            else:
+                job.in_turn(interrupted, bar)
+        trajectory = job.trajectory(started, time.perf_counter() - clock)
+    if job.checkpoint is not None and trajectory.complete:
         job.checkpoint.unlink(missing_ok=True)
+    if interrupted() or not trajectory.complete:
+        raise Interrupted(trajectory)
     return trajectory
 
 
@@ -144,7 +147,7 @@ class _Job:
         job = cls(scenario, int(replicates), engine, int(threads), place, float(every))
         if resume is not None:
             job._resume(resume)
-        elif place is not None:
+        if place is not None:
             job._restore(place)
         if job.under_way is not None and job.engine == "compiled":
             job.under_way.rounds.threads = job.workers  # type: ignore[attr-defined]
@@ -194,7 +197,8 @@ class _Job:
         found: dict[int, Part] = {}
         todo = range(self.done, self.replicates)
         with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(_one_replicate, self.scenario, replicate): replicate for replicate in todo}
+            with _ignored():
+                waiting = {pool.submit(_one_replicate, self.scenario, r): r for r in todo}
             while waiting and not (interrupted() and (self.parts or 0 in found)):
                 for future in wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done:
                     found[waiting.pop(future)] = future.result()
@@ -238,9 +242,11 @@ class _Job:
             raise InputError(f"checkpoint = {file}: is damaged ({error}); remove it") from None
         if not same or state["engine"] != self.engine:
             raise InputError(f"checkpoint = {file}: is of another run; remove it, or give another file")
-        self.parts, self.under_way = state["parts"], state["under_way"]
-        if self.done + (len(self.under_way.replicates) if self.under_way else 0) > self.replicates:
+        saved = replace(self, parts=state["parts"], under_way=state["under_way"])
+        if saved.done + (len(saved.under_way.replicates) if saved.under_way else 0) > self.replicates:
             raise InputError(f"replicates = {self.replicates}: the run in {file} has more; give as many")
+        if saved.rounds_done >= self.rounds_done:
+            self.parts, self.under_way = saved.parts, saved.under_way
 
     def _resume(self, earlier: Trajectory) -> None:
         provenance = earlier.provenance
@@ -301,6 +307,19 @@ class _Job:
 def _one_replicate(scenario: Scenario, replicate: int) -> Part:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
     return run_lots(scenario, range(replicate, replicate + 1), "agents")[0]
+
+
+@contextmanager
+def _ignored() -> Iterator[None]:
+    """Let processes that are started here ignore Ctrl-C from their first instruction on: it is inherited."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager

@@ -71,10 +71,16 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def announce() -> None:
-    """Say that the engine is about to be compiled, if it is not in the cache on disk yet."""
+def announce(scenario: "Scenario | None" = None) -> None:
+    """Say that the engine is about to be compiled for a scenario, if it is not in the cache on disk yet."""
     from ecosystem.engine import kernels
+    from ecosystem.engine.rounds import Rounds, whole_laws
 
-    place = Path(kernels.learn.stats.cache_path)
-    if not kernels.learn.signatures and not any(place.glob("kernels.learn-*.nbi")):
+    name = "learn"
+    if scenario is not None:
+        if rounds_of(scenario) is not Rounds:
+            return  # in counts: compiles next to nothing
+        name = "mix" if whole_laws(scenario) else "learn"
+    kernel = getattr(kernels, name)
+    if not kernel.signatures and not any(Path(kernel.stats.cache_path).glob(f"kernels.{name}-*.nbi")):
         print("compiling the engine, once on this machine (half a minute) ...", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ecosystem.corpus import Corpus, Records
-from ecosystem.engine import rounds_of
+from ecosystem.engine import announce, rounds_of
 from ecosystem.engine.laws import Published
 from ecosystem.engine.rounds import Rounds
 from ecosystem.errors import InputError
@@ -60,9 +60,7 @@ class CompiledCorpus(Corpus):
         pieces = [np.empty(0, dtype=np.int64)]
         for back, each in reversed(list(enumerate(reversed(self._engine.published)))):
             if 0 <= round - (self._engine.round - back) < window:
-                pieces.append(
-                    each.items[each.at[author] : each.at[author] + each.size[author]].astype(np.int64)
-                )
+                pieces.append(self._items(each, author))
         return np.concatenate(pieces)
 
     def _items(self, each: Published, author: int) -> np.ndarray:
@@ -85,6 +83,7 @@ class Compiled:
     """Runs the rounds of a Mesa ecosystem in the compiled engine."""
 
     def __init__(self, eco: "Ecosystem", replicate: int, threads: int) -> None:
+        announce(eco.config)
         self.rounds = rounds_of(eco.config)(
             eco.config, range(replicate, replicate + 1), threads, observing=True
         )
@@ -106,10 +105,12 @@ class Compiled:
         accounts = self.rounds.accounts
         eco.corpus.human_items = int(accounts.contributed_human[0])
         eco.corpus.synthetic_items = int(accounts.contributed_synthetic[0])
-        names = ("human_items", "published_items", "curated_items")
-        used = {name: int(getattr(accounts, name)[0]) for name in names}
         eco.ledger = Ledger(
-            accounts.human_counts[0], detector_calls=float(accounts.detector_calls[0]), **used
+            accounts.human_counts[0],
+            human_items=int(accounts.human_items[0]),
+            published_items=int(accounts.published_items[0]),
+            detector_calls=float(accounts.detector_calls[0]),
+            curated_items=float(accounts.curated_items[0]),
         )
         eco.measured = self.rounds.measurement(0)
         for provider, trained in zip(

@@ -117,7 +117,7 @@ class _Plan:
     weights: Floats
 
     @classmethod
-    def of(cls, rules: Sequence[Rules], n: int, apart: bool) -> "_Plan":
+    def of(cls, rules: Sequence[Rules], n: int, apart: bool, room: bool = True) -> "_Plan":
         def rows(name: str) -> np.ndarray:
             if apart:
                 return np.concatenate([getattr(each, name) for each in rules])
@@ -137,8 +137,8 @@ class _Plan:
             fresh=rows("fresh_fraction"),
             weight=np.column_stack([plain, plain * factor[:, None]]),
             law=np.zeros(len(rules), dtype=np.int64),
-            outputs=np.empty(int(batch.sum()), dtype=np.int32),
-            weights=np.empty(int(batch.sum())),
+            outputs=np.empty(int(batch.sum()) if room else 0, dtype=np.int32),
+            weights=np.empty(int(batch.sum()) if room else 0),
         )
 
 
@@ -262,7 +262,7 @@ class Rounds:
         known, self.rules = self.rules, list(rules)
         if len(known) == len(self.rules) and all(map(operator.is_, known, self.rules)):
             return
-        self._plan = _Plan.of(self.rules, self.n, self.observing)
+        self._plan = _Plan.of(self.rules, self.n, self.observing, self.representation == "items")
         self.laws.active[:] = self._plan.active
         there = self.laws.active.reshape(-1, self.n)
         new = (there & ~self.accounts.entered).sum(axis=1)
@@ -523,7 +523,8 @@ class Rounds:
             0, 1, np.ones(1, dtype=bool), items, zero, np.array([len(items)]), past, zero,
             np.array([len(past)]), self.human, self.tallies[-1], out,
         )  # fmt: skip
-        return float(out[0, 0]), float(out[0, 1])
+        nobody = len(then.items) > 0 and len(past) == 0
+        return float(out[0, 0]), np.nan if nobody else float(out[0, 1])
 
     def published_law(self, number: int) -> Floats:
         """Return the frequencies of what a replicate published last, shape (V,)."""

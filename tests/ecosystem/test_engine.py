@@ -1,5 +1,6 @@
 """Which engine runs a scenario, what it says, and what it refuses."""
 
+import signal
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from analysis.collapse import collapse_profile
 from analysis.figures import run_figure
 from ecosystem import Ecosystem, InputError, Scenario, engine, lots, run, running
 from ecosystem.engine import announce, chosen, kernels, not_covered
+from ecosystem.interventions import Temperature
 from ecosystem.lots import AgentsLot, CompiledLot, lot
+from ecosystem.trajectory import Interrupted
 
 SMALL = Scenario(n_providers=3, n_outputs=8, rounds=4, seed=2)
 MANY_TEMPERATURES = SMALL.replace(n_outputs=500, temperature=(0.7, 0.8, 0.9))
@@ -116,6 +119,76 @@ def test_a_run_is_gone_on_with_by_the_engine_that_began_it(monkeypatch):
     with pytest.raises(InputError, match="the run to go on from is by 'agents'; leave it out"):
         run(SMALL, 2, resume=run(SMALL, engine="agents"), engine="compiled")
     assert run(SMALL, 2, resume=run(SMALL, engine="agents")).provenance["engine"] == "agents"
+
+
+MASSES = Scenario(
+    n_outputs=50, n_providers=4, sharing="complete", outputs_per_round=10**9, batch_size=10**9, rounds=3
+)  # fmt: skip
+
+
+def test_a_thousand_million_items_a_round_cost_what_the_outputs_do():
+    # One by one the batches alone would take 48 GB.
+    t = run(MASSES, 2)
+    assert t.provenance["representation"] == "counts"
+    assert t.table["entropy"].notna().all()
+    below = SMALL.replace(n_outputs=100, outputs_per_round=5000, batch_size=4999)
+    assert run(below.replace(rounds=1)).provenance["representation"] == "items"
+    assert run(below.replace(rounds=1, batch_size=5000)).provenance["representation"] == "counts"
+
+
+def test_a_model_in_counts_shows_what_was_published():
+    few = MASSES.replace(outputs_per_round=20_000, batch_size=10_000)
+    eco = Ecosystem(few.replace(interventions=[{"kind": "drift", "share": 0.3}]), engine="compiled")
+    for _ in range(2):
+        eco.step()
+    assert [len(eco.corpus.published(author, 2)) for author in range(4)] == [20_000] * 4
+    assert len(eco.corpus.published(0, 2, window=2)) == 40_000
+
+
+def test_temperature_0_cannot_be_put_in_force_in_a_compiled_model():
+    eco = Ecosystem(SMALL, engine="compiled")
+    eco.step()
+    with pytest.raises(InputError, match='it needs engine = "agents"'):
+        eco.intervene(Temperature(fixed=0.0))
+    assert eco.config.interventions == ()
+    eco.step()
+    assert eco.round == 2
+
+
+def interrupt(*arguments):
+    signal.raise_signal(signal.SIGINT)
+
+
+def interrupted(monkeypatch, **places):
+    """Run two replicates with a Ctrl-C in some place; return the results so far."""
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        for name, act in places.items():
+            patch.setattr(running if name == "announce" else running._Job, name, act)
+        run(SMALL, 2, engine="compiled")
+    return caught.value.trajectory
+
+
+def test_ctrl_c_before_the_first_round_carries_results_too(monkeypatch):
+    part = interrupted(monkeypatch, announce=interrupt)
+    assert part.provenance["rounds_done"] == [0, 0]
+    assert run(SMALL, 2, resume=part).table.equals(run(SMALL, 2).table)
+
+
+def test_ctrl_c_in_the_last_round_is_told(monkeypatch):
+    in_turn = running._Job.in_turn
+    whole = interrupted(monkeypatch, in_turn=lambda job, *rest: (in_turn(job, *rest), interrupt()))
+    assert whole.complete
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_what_has_come_further_is_gone_on_with(tmp_path, monkeypatch, step):
+    file, done, real = tmp_path / "state", [], CompiledLot.step
+    whole = run(SMALL, 2)
+    begun(file, step=step)
+    part = interrupted(monkeypatch, announce=interrupt)
+    monkeypatch.setattr(CompiledLot, "step", lambda lot: (done.append(1), real(lot)))
+    assert run(SMALL, 2, resume=part, checkpoint=file).table.equals(whole.table)
+    assert len(done) == SMALL.rounds - step
 
 
 def test_the_first_call_says_that_it_compiles(monkeypatch, tmp_path, capsys):

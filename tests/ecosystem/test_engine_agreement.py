@@ -248,6 +248,11 @@ def test_interventions_together(other):
     agree(Scenario(**BASE | other, interventions=rules), range(3))
 
 
+def test_where_nobody_there_published_in_the_round_before():
+    rules = [{"kind": "exit", "providers": [0], "start": 5}, {"kind": "entry", "providers": [1], "start": 5}]
+    agree(Scenario(n_providers=2, n_outputs=10, rounds=7, interventions=rules))
+
+
 # --- random scenarios -------------------------------------------------------------------------------------
 
 

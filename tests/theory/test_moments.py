@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.theory import moments
 from ecosystem import Scenario, run
+from ecosystem.engine import counts
 from ecosystem.errors import InputError
 from ecosystem.mixing import Mixing
 from ecosystem.model import Ecosystem
@@ -192,6 +193,16 @@ def test_simulated_second_moments(engine, number):
     # About 10 pairs a scenario, 14 scenarios: a right rule exceeds 4 standard errors once in 100 suites.
     scenario = random_scenario(number)
     assert worst_disagreement(engine, scenario, moments.second_moments(scenario), REPLICATES) < 4
+
+
+@pytest.mark.parametrize("largest", [10**9, 1], ids=["drawn", "thinned"])
+@pytest.mark.parametrize("number", range(0, 14, 3))
+def test_second_moments_in_counts(monkeypatch, number, largest):
+    for name, value in {"ITEMS_PER_OUTPUT": 0, "_FEW": 0, "_LARGEST": largest}.items():
+        monkeypatch.setattr(counts, name, value)
+    scenario = random_scenario(number)
+    assert counts.counted(scenario)
+    assert worst_disagreement("compiled", scenario, moments.second_moments(scenario), REPLICATES // 4) < 4
 
 
 PLAIN = Scenario(
