@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.app.session import View
+from analysis.app.session import View, numbered
 from analysis.figures import COLOURS
 from ecosystem.types import Floats
 
@@ -23,6 +23,7 @@ class Theme:
         self.text = "#e6e6e6" if dark else "#222222"
         self.faint = "#9e9e9e" if dark else "#666666"
         self.grid = "#3a3a3a" if dark else "#e4e4e4"
+        self.paper = "#1e1e1e" if dark else "#ffffff"
         self.human = "#ffffff" if dark else "#111111"
         self.all = "#a6d8f5" if dark else COLOURS[0]
         self.each = COLOURS[5]
@@ -148,20 +149,30 @@ def _line(
 
 
 def _marked(series: list[Option], human: float | None, view: View, theme: Theme) -> list[Option]:
-    """Add the human baseline, and the dated marks as lines across the plot."""
+    """Add the human baseline, and a line across the plot for each round after which there are marks."""
     lines = [
-        {
-            "xAxis": mark.round,
-            "label": {"formatter": mark.short, "position": "insideEndTop", "color": theme.faint},
-        }
-        for mark in view.marks
+        {"xAxis": at, "label": {"show": bool(label), "formatter": label}}
+        for at, label in numbered(view.marks, max(10, view.round) / 10).items()
     ]
+    label = {
+        "position": "end",
+        "distance": [0, -20],  # below the upper edge
+        "color": theme.text,
+        "fontSize": 11,
+        "lineHeight": 14,
+        "backgroundColor": theme.paper,
+        "borderColor": theme.faint,
+        "borderWidth": 1,
+        "borderRadius": 3,
+        "padding": [1, 3],
+    }
     style = {"type": "solid", "color": theme.faint, "width": 1}
     series[0]["markLine"] = {
         "symbol": "none",
         "silent": True,
         "animation": False,
         "lineStyle": style,
+        "label": label,
         "data": lines,
     }
     if human is not None:

@@ -1,5 +1,6 @@
 """Levers that act while a run goes on: each is put into the run's scenario with its date."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,13 @@ import solara
 from mesa.visualization.utils import update_counter
 
 from analysis.app.session import Session, Watched
-from ecosystem.interventions import BaseIntervention, Detector, FreshFraction, Sharing, Temperature
+from ecosystem import InputError
+from ecosystem.interventions import BaseIntervention, Detector, Exit, FreshFraction, Sharing, Temperature
 
 MISSED = 0.05
 """Share of human items that the detector on the page flags by mistake."""
+READABLE = 5.0
+"""Seconds for which what is wrong with a lever stays while the run goes on."""
 SHARING = {
     "open": "sharing opened: everybody reads everybody",
     "silos": "sharing closed: everybody trains on its own outputs",
@@ -19,7 +23,7 @@ SHARING = {
 }
 
 
-def change(session: Session, kind: str, rule: BaseIntervention | None, short: str, text: str) -> str:
+def change(session: Session, kind: str, rule: BaseIntervention | None, text: str) -> str:
     """Let a rule replace the one that the same lever put in force before, or end that one.
 
     Returns
@@ -42,35 +46,35 @@ def change(session: Session, kind: str, rule: BaseIntervention | None, short: st
         eco.config = eco.config.replace(interventions=tuple(rules))
         session.levers[kind] = now
 
-    return session.pull(act, short, text)
+    return session.pull(act, text)
 
 
 def set_fresh(session: Session, fraction: float) -> str:
     """Set every provider's fresh fraction from the next round on."""
     rule = FreshFraction(fraction=fraction, name=f"fresh {fraction:.0%}")
-    return change(session, "fresh", rule, f"fresh {fraction:.0%}", f"fresh fraction set to {fraction:.0%}")
+    return change(session, "fresh", rule, f"fresh fraction set to {fraction:.0%}")
 
 
 def set_temperature(session: Session, temperature: float) -> str:
     """Set every provider's temperature from the next round on."""
     rule = Temperature(fixed=temperature, name=f"T = {temperature:g}")
-    return change(session, "temperature", rule, f"T = {temperature:g}", f"temperature set to {temperature:g}")
+    return change(session, "temperature", rule, f"temperature set to {temperature:g}")
 
 
 def set_sharing(session: Session, mode: str) -> str:
     """Open ("open") or close ("silos") sharing from the next round on, or let it be as it was ("")."""
-    short = {"open": "open", "silos": "closed", "": "as before"}[mode]
-    rule = Sharing(mode=mode, name=f"sharing {short}") if mode else None
-    return change(session, "sharing", rule, f"sharing {short}", SHARING[mode])
+    name = "sharing open" if mode == "open" else "sharing closed"
+    rule = Sharing(mode=mode, name=name) if mode else None
+    return change(session, "sharing", rule, SHARING[mode])
 
 
 def set_detector(session: Session, found: float) -> str:
     """Put a detector that drops what it flags before every training; ``found`` = 0 takes it away."""
     if found == 0:
-        return change(session, "detector", None, "no detector", "detector switched off")
+        return change(session, "detector", None, "detector switched off")
     rule = Detector(true_positive=found, false_positive=MISSED, name=f"detector {found:.0%}")
     text = f"detector switched on: it flags {found:.0%} of synthetic items and {MISSED:.0%} of human ones"
-    return change(session, "detector", rule, f"detector {found:.0%}", text)
+    return change(session, "detector", rule, text)
 
 
 def add_provider(session: Session, beside: int) -> str:
@@ -94,12 +98,19 @@ def add_provider(session: Session, beside: int) -> str:
         eco.add_provider(circle, circle, **own)
 
     new = session.view.kept.size
-    return session.pull(act, f"+{new}", f"provider {new} joined the circle of provider {beside}")
+    return session.pull(act, f"provider {new} joined the circle of provider {beside}")
 
 
 def remove_provider(session: Session, index: int) -> str:
     """Let a provider leave before the next round."""
-    return session.pull(lambda eco: eco.remove_provider(index), f"−{index}", f"provider {index} left")
+
+    def act(eco: Watched) -> None:
+        leaving = [rule for rule in eco.config.interventions if isinstance(rule, Exit)]
+        if any(index in rule.providers and rule.start == eco.round + 1 for rule in leaving):
+            raise InputError(f"provider {index} leaves before the next round already")
+        eco.remove_provider(index)
+
+    return session.pull(act, f"provider {index} left")
 
 
 @solara.component
@@ -110,15 +121,17 @@ def LeverPanel(session: Session, eco: Watched, selected: int, on_done: Callable[
     fresh, set_fresh_to = solara.use_state(0.3)
     temperature, set_temperature_to = solara.use_state(1.0)
     found, set_found = solara.use_state(0.8)
-    wrong, set_wrong = solara.use_state(("", ""))
+    wrong, set_wrong = solara.use_state(("", "", eco, 0, 0.0))
+    pulled, message, run, at, when = wrong
 
     def pull(name: str, lever: Callable[..., str], *arguments: Any) -> None:
-        set_wrong((name, lever(session, *arguments)))
+        set_wrong((name, lever(session, *arguments), eco, session.view.round, time.monotonic()))
         on_done()
 
     def told(name: str) -> None:
-        if wrong[0] == name and wrong[1]:
-            solara.Error(wrong[1], dense=True)
+        current = view.round == at or time.monotonic() - when < READABLE
+        if message and pulled == name and run is eco and current:
+            solara.Error(message, dense=True)
 
     solara.SliderFloat(f"fresh fraction → {fresh:.0%}", fresh, min=0, max=1, step=0.01, on_value=set_fresh_to)
     solara.Button("Change fresh fraction", on_click=lambda: pull("fresh", set_fresh, fresh), small=True)

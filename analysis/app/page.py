@@ -17,7 +17,7 @@ from analysis.app.network import network
 from analysis.app.session import Session, View, Watched, opening_scenario
 from analysis.app.settings import SettingsPanel, plan
 from analysis.statistics import number
-from ecosystem import InputError
+from ecosystem import InputError, Scenario
 
 logger = logging.getLogger(__name__)
 _STYLE = """
@@ -30,6 +30,10 @@ _STYLE = """
 .saves { display: flex; flex-wrap: wrap; gap: 8px; }
 .v-card__title { word-break: normal !important; }
 .v-navigation-drawer { min-width: min(400px, 92vw) !important; max-width: 92vw !important; }
+.v-navigation-drawer--is-mobile { top: auto !important; bottom: 0; height: 40vh !important;
+  max-height: 40vh !important; width: 100vw !important; max-width: 100vw !important;
+  border-top: 2px solid #1976d2; }
+.v-application > .v-overlay { display: none; }
 @media (min-width: 1100px) { .plots .graph { grid-column: span 1; } }
 """
 
@@ -56,9 +60,13 @@ def Page() -> None:
 def _open() -> Session | str:
     """Return a new session, or what is wrong with the scenario file."""
     try:
-        return Session(opening_scenario())
+        scenario = opening_scenario()
     except InputError as error:
         return str(error)
+    except MemoryError:
+        return "The scenario file does not fit into memory: give fewer outputs or providers."
+    _, errors = plan(scenario, {})
+    return "; ".join(f"{name}: {message}" for name, message in errors.items()) or Session(scenario)
 
 
 @solara.component
@@ -90,7 +98,7 @@ def Tab(session: Session) -> None:
                 use_threads=threads,
             )
             ShowSteps(model.value)
-            Status(session, model.value, planned is None or planned != session.started)
+            Status(session, model.value, planned)
             solara.SliderInt(f"pause between rounds: {interval.value} ms", interval, min=1, max=500, step=10)
             solara.SliderInt(f"rounds per picture: {every.value}", every, min=1, max=50)
         with solara.Card("Levers: act in the next round"):
@@ -115,15 +123,21 @@ def Shown(picture: int, event_shown: Callable[[int], None]) -> None:
 
 
 @solara.component
-def Status(session: Session, eco: Watched, changed: bool) -> None:
-    """Say what there is to say about the run."""
+def Status(session: Session, eco: Watched, planned: Scenario | None) -> None:
+    """Say what there is to say about the run, and about what Reset would start."""
     update_counter.get()
     view = session.view
     if session.error:
         solara.Error(session.error)
     elif view.round >= view.config.rounds:
         solara.Info(f"All {view.config.rounds:,} rounds are done. Reset starts anew.")
-    if changed:
+    if planned is None:
+        solara.Warning(
+            "A setting holds an error (below): until it is corrected, "
+            "Reset repeats the last settings that were right.",
+            dense=True,
+        )
+    elif planned != session.started:
         solara.Info("The settings have changed: Reset starts a run with them.", dense=True)
 
 
@@ -206,11 +220,11 @@ def Profile(senses: list[Any]) -> None:
 
 @solara.component
 def Marks(view: View) -> None:
-    """List what was done to the run, by date."""
+    """List what was done to the run, by date and by the numbers on the plots."""
     if view.marks:
-        Line("Levers pulled")
-    for mark in view.marks:
-        solara.Text(f"After round {mark.round}: {mark.text}.")
+        Line("Levers pulled", " (their numbers are those on the plots)")
+    for place, mark in enumerate(view.marks, start=1):
+        solara.Text(f"{place}. After round {mark.round}: {mark.text}.")
 
 
 @solara.component

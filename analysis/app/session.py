@@ -1,15 +1,18 @@
 """What one browser tab works on: the scenario at hand, the run under way, and what the plots need of it."""
 
 import logging
+import math
 import os
+import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from solara.util import CancelledError
 
 from analysis.app.beside import MeanField
 from analysis.collapse import collapse_profile
@@ -32,10 +35,9 @@ def opening_scenario() -> Scenario:
 
 
 class Mark(NamedTuple):
-    """A lever that was pulled: the round after which, a few letters for the plots, and a sentence."""
+    """A lever that was pulled: the round after which, and what it did."""
 
     round: int
-    short: str
     text: str
 
 
@@ -93,6 +95,7 @@ class Watched(Ecosystem):
     def step(self) -> None:
         """Run one round; an error ends the run and is told on the page."""
         session = self.session
+        session.let_newest_play()
         session.wait_until_shown()
         with session.lock:
             if session.closed or session.eco is not self or not self.running:
@@ -114,10 +117,28 @@ def _dates(scenario: Scenario) -> list[Mark]:
     marks = []
     for rule in scenario.interventions:
         name = rule.name or rule.kind
-        marks.append(Mark(rule.start - 1, name, f"{name}, as the scenario says"))
+        marks.append(Mark(rule.start - 1, f"{name}, as the scenario says"))
         if rule.end is not None:
-            marks.append(Mark(rule.end, f"end: {name}", f"end of {name}, as the scenario says"))
+            marks.append(Mark(rule.end, f"end of {name}, as the scenario says"))
     return sorted(marks)
+
+
+def numbered(marks: Sequence[Mark], room: float) -> dict[int, str]:
+    """Return the label of each marked round: the numbers of its marks, which count from 1.
+
+    Rounds nearer than ``room`` to the one labelled last leave their numbers to it; their own label is empty.
+    """
+    numbers: dict[int, list[int]] = {}
+    last = -math.inf
+    for number, mark in enumerate(marks, start=1):
+        if mark.round - last >= room:
+            last = mark.round
+        numbers.setdefault(mark.round, [])
+        numbers[int(last)].append(number)
+    return {
+        at: f"{some[0]}–{some[-1]}" if len(some) > 2 else ", ".join(map(str, some))
+        for at, some in numbers.items()
+    }
 
 
 @dataclass
@@ -139,6 +160,7 @@ class Session:
     closed: bool = False
     lock: Any = field(default_factory=threading.RLock)
     seen: threading.Event = field(default_factory=threading.Event)
+    loops: list[threading.Thread] = field(default_factory=list)
     pictures: int = 0
     listener: int = 0
     started: Scenario = field(init=False)
@@ -181,6 +203,17 @@ class Session:
         self.listener = threading.get_ident()
         if picture >= self.pictures:
             self.seen.set()
+
+    def let_newest_play(self) -> None:
+        """End this thread's Play if a newer one goes on: Play soon after Pause finds the last one asleep."""
+        thread = threading.current_thread()
+        if thread.ident == self.listener:  # Step
+            return
+        with self.lock:
+            if thread not in self.loops:
+                self.loops = [*filter(threading.Thread.is_alive, self.loops), thread]
+            if thread is not self.loops[-1]:
+                raise CancelledError
 
     def wait_until_shown(self) -> None:
         """Let Play wait for a browser that is slower than the run, or it would fall ever further behind.
@@ -230,17 +263,22 @@ class Session:
             points=list(self.points),
             beside=list(self.beside.curve),
             beside_note=self.beside.note,
-            marks=[mark for mark in self.dated if mark.round <= eco.round] + self.marks,
+            marks=sorted(
+                [mark for mark in self.dated if mark.round <= eco.round] + self.marks,
+                key=lambda mark: mark.round,
+            ),
         )
 
-    def pull(self, act: Callable[[Watched], object], short: str, text: str) -> str:
+    def pull(self, act: Callable[[Watched], object], text: str) -> str:
         """Pull a lever between two rounds and date it; return what is wrong, or an empty text."""
         with self.lock:
+            if not self.eco.running:
+                return "The run is over: no round is left for a lever to act in."
             try:
                 act(self.eco)
             except InputError as error:
                 return str(error)
-            self.marks.append(Mark(self.eco.round, short, text))
+            self.marks.append(Mark(self.eco.round, text))
             self.look()
         return ""
 
@@ -305,22 +343,29 @@ class Session:
         return buffer.getvalue()
 
     def png(self) -> bytes:
-        """Return the figure of the run so far, with the marks, as PNG."""
-        figure = run_figure({"this session": self.trajectory()})
+        """Return the figure of the run so far as PNG, with the marks numbered and explained underneath."""
+        figure, marks = run_figure({"this session": self.trajectory()}), self.view.marks
         for axes in figure.axes:
             if axes.get_xlabel() != "round":
                 continue
-            for mark in self.view.marks:
-                axes.axvline(mark.round, color="#666666", linewidth=0.8)
-                axes.annotate(
-                    f" {mark.short}",
-                    (mark.round, 1),
-                    xycoords=("data", "axes fraction"),
-                    rotation=90,
-                    va="top",
-                    fontsize="x-small",
-                    color="#666666",
-                )
+            for at, label in numbered(marks, np.ptp(axes.get_xlim()) / 12).items():
+                axes.axvline(at, color="#666666", linewidth=0.8)
+                if label:
+                    axes.annotate(
+                        label,
+                        (at, 0.98),
+                        xycoords=("data", "axes fraction"),
+                        ha="center",
+                        va="top",
+                        fontsize="x-small",
+                        color="#333333",
+                        bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "#bbbbbb"},
+                    )
+        if marks:
+            key = "; ".join(f"{k}: {mark.text} (after round {mark.round})" for k, mark in enumerate(marks, 1))
+            lines = [figure.get_supxlabel(), *textwrap.wrap(f"Levers pulled: {key}.", 215)]
+            figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
+            figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize="small", color="#555555")
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         return buffer.getvalue()

@@ -1,5 +1,7 @@
 """The browser page without a browser: sessions, levers, plots and widgets. Needs the ``viz`` extra."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,7 @@ solara = pytest.importorskip("solara", reason="the viz extra is not installed: p
 from analysis.app import charts, levers  # noqa: E402
 from analysis.app.enough import _left_out, _sentence  # noqa: E402
 from analysis.app.network import MOST_EDGES, MOST_NODES, network, scale_top  # noqa: E402
-from analysis.app.session import SCENARIO_FILE, Session, Watched  # noqa: E402
+from analysis.app.session import SCENARIO_FILE, Mark, Session, Watched, numbered  # noqa: E402
 from analysis.app.settings import plan  # noqa: E402
 
 SMALL = Scenario(n_providers=6, n_outputs=40, temperature=0.6, fresh_fraction=0.1, rounds=60, seed=3)
@@ -127,6 +129,18 @@ def test_a_lever_that_cannot_act_says_why_and_changes_nothing():
     steps(session, 1)
 
 
+def test_a_provider_is_removed_once_and_no_lever_is_pulled_after_the_last_round(tmp_path):
+    session = watched(SMALL.replace(rounds=3), 2)
+    assert levers.remove_provider(session, 1) == ""
+    assert levers.remove_provider(session, 1) == "provider 1 leaves before the next round already"
+    assert levers.remove_provider(session, 2) == ""
+    steps(session, 1)
+    for lever in EVERY_LEVER:
+        assert lever(session).startswith("The run is over")
+    assert len(session.view.marks) == len(session.eco.config.interventions) == 2
+    np.testing.assert_array_equal(replayed(session, tmp_path).final, session.trajectory().final)
+
+
 def test_an_error_in_a_round_ends_the_run_and_is_told(monkeypatch):
     session = watched(rounds=1)
 
@@ -153,6 +167,19 @@ def test_a_run_left_behind_goes_no_further():
     session.close()
     steps(session, 1)
     assert session.eco.round == 0
+
+
+def test_of_two_loops_of_play_only_the_newer_goes_on():
+    session = watched()
+    session.listener = threading.get_ident()
+    with ThreadPoolExecutor(1) as older, ThreadPoolExecutor(1) as newer:
+        for loop in (older, newer):
+            loop.submit(session.eco.step).result()
+        with pytest.raises(solara.util.CancelledError):
+            older.submit(session.eco.step).result()
+        newer.submit(session.eco.step).result()
+        steps(session, 1)  # Step
+    assert session.view.round == 4
 
 
 # --- the mean field beside ------------------------------------------------------------------------
@@ -255,9 +282,21 @@ def test_every_plot_names_its_axes_and_carries_the_marks():
         assert names == option["legend"]["data"] and len(set(names)) == len(names)
     for option in all_options(session.view)[:4]:
         (line,) = option["series"][0]["markLine"]["data"]
-        assert line["xAxis"] == 3 and line["label"]["formatter"] == "fresh 50%"
+        assert line["xAxis"] == 3 and line["label"]["formatter"] == "1"
     for option in (charts.diversity, charts.favourites, charts.ranks):
         assert {"human", "human data"} & set(option(session.view, 0, LIGHT)["legend"]["data"])
+
+
+def test_marks_are_numbered_and_near_ones_share_a_label():
+    marks = [Mark(at, "something") for at in (3, 3, 3, 3, 4, 90, 91, 120)]
+    assert numbered(marks, 10) == {3: "1–5", 4: "", 90: "6, 7", 91: "", 120: "8"}
+    assert numbered(marks, 1) == {3: "1–4", 4: "5", 90: "6", 91: "7", 120: "8"}
+    session = watched(SMALL.replace(interventions=[{"kind": "quota", "fraction": 0.2, "start": 3}]), 1)
+    levers.set_fresh(session, 0.5)
+    steps(session, 1)
+    levers.set_sharing(session, "open")
+    assert [mark.round for mark in session.view.marks] == [1, 2, 2]  # what was numbered keeps its number
+    assert "as the scenario says" in session.view.marks[1].text
 
 
 def test_long_runs_and_many_providers_send_few_points():
@@ -291,6 +330,49 @@ def test_levers_move_no_node():
     nodes = network(session.view, 0, LIGHT)[0]["series"][0]["data"]
     assert [(node["x"], node["y"]) for node in nodes[:6]] == places
     assert not network(session.view, 0, LIGHT)[0]["series"][0]["links"]
+
+
+def graph_of(view, selected):
+    """Return the places by provider, the links as pairs of providers, and what is said of the graph."""
+    option, said = network(view, selected, LIGHT)
+    series = option["series"][0]
+    name = {node["id"]: int(node["name"]) for node in series["data"]}
+    places = {int(node["name"]): (node["x"], node["y"]) for node in series["data"]}
+    return places, [(name[line["source"]], name[line["target"]]) for line in series["links"]], said
+
+
+def test_a_sample_is_a_neighbourhood_and_its_links_are_counted_against_all():
+    ring = watched(SMALL.replace(n_providers=1500, sharing="ring")).view
+    places, links, said = graph_of(ring, 0)
+    assert len(places) == MOST_NODES and len(links) == MOST_NODES - 1
+    assert f"{2 * len(links)} of 3,000 reading links drawn" in said
+    silos = watched(SMALL.replace(n_providers=500, sharing="isolated")).view
+    assert len(graph_of(silos, 0)[0]) == MOST_NODES
+    dense = watched(SMALL.replace(n_providers=90, sharing="complete")).view
+    assert f"{2 * MOST_EDGES:,} of 8,010 reading links drawn" in graph_of(dense, 0)[2]
+
+
+def test_selecting_moves_no_node_and_keeps_the_links_of_the_selected_provider():
+    view = watched(SMALL.replace(n_providers=1000, sharing="complete")).view
+    places, _, _ = graph_of(view, 0)
+    for selected in (5, 999):
+        others, links, _ = graph_of(view, selected)
+        assert others.items() >= places.items() and selected in others
+        assert sum(selected in pair for pair in links) == len(others) - 1
+        assert len(links) == MOST_EDGES
+
+
+@pytest.mark.parametrize("sharing", ["ring", "small-world", "scale-free", "communities", "star", "complete"])
+def test_no_node_covers_another(sharing):
+    session = watched(SMALL.replace(n_providers=20, sharing=sharing), 1)
+    for _ in range(4):
+        levers.add_provider(session, 0)
+        steps(session, 1)
+        nodes = network(session.view, 0, LIGHT)[0]["series"][0]["data"]
+        where = np.array([(node["x"], node["y"]) for node in nodes])
+        pixels = 360 / max(1000, np.ptp(where, axis=0).max())
+        apart = np.hypot(*(where[:, None] - where).transpose(2, 0, 1)) + 1e9 * np.eye(len(nodes))
+        assert apart.min() * pixels > max(node["symbolSize"] for node in nodes)
 
 
 def test_the_colour_scale_has_room_for_more_than_human_diversity():
@@ -383,6 +465,8 @@ def test_bad_input_is_told_beside_the_field_and_the_page_lives_on(page):
     seed.v_model = "seven"
     seed.fire_event("focusout", {})
     assert "not a whole number" in str(page.field("seed").error_messages or page.field("seed").messages)
+    assert any("A setting holds an error (below)" in text for text in page.alerts())
+    assert not any("The settings have changed" in text for text in page.alerts())
     page.button("Reset").click()  # with the last settings that were right
     page.button("Step").click()
     assert "Round 1: " in page.texts()
@@ -400,6 +484,27 @@ def test_a_scenario_file_that_is_wrong_is_told(monkeypatch, tmp_path):
     rendered = Rendered()
     assert any("temperature = -1: allowed" in text for text in rendered.alerts())
     rendered.tree.close()
+
+
+def test_a_scenario_file_too_large_to_watch_is_told_and_not_run(monkeypatch, tmp_path):
+    file = tmp_path / "large.toml"
+    file.write_text("n_providers = 3000\nn_outputs = 5000\n", encoding="utf-8")
+    monkeypatch.setenv(SCENARIO_FILE, str(file))
+    monkeypatch.setattr("analysis.app.page.Watched", lambda **_: 1 / 0)
+    rendered = Rendered()
+    assert [text for text in rendered.alerts() if "n_providers: too many to watch" in text]
+    rendered.tree.close()
+
+
+def test_what_is_wrong_with_a_lever_goes_with_the_run(page, monkeypatch):
+    monkeypatch.setattr(levers, "READABLE", 0)
+    for button in ("Step", "Reset"):
+        page.button("Remove provider 0").click()
+        page.button("Remove provider 0").click()
+        assert "provider 0 leaves before the next round already" in page.alerts()
+        page.button(button).click()
+        assert not page.alerts()
+        page.button("Reset").click()
 
 
 def test_two_pages_share_nothing(page):

@@ -188,6 +188,17 @@ def test_step_play_pause_reset(tab):
     assert tab.round() == 1
 
 
+def test_play_soon_after_pause_is_no_faster(tab):
+    tab.slide("pause between rounds", "End")
+    for name in ("▶", "❚❚", "▶"):
+        tab.button(name).click()
+    tab.at(3)
+    start, done = time.perf_counter(), tab.round()
+    tab.at(done + 16)
+    assert time.perf_counter() - start > 5.5  # sixteen pauses of half a second; two loops would take half
+    tab.button("❚❚").click()
+
+
 def test_sliders_lists_and_seed_make_the_next_run(tab):
     tab.type("seed", "12")
     tab.page.get_by_text("The settings have changed").wait_for()
@@ -218,13 +229,16 @@ def test_a_lever_while_it_plays_and_a_replay_to_the_same_bits(tab):
     tab.button("❚❚").click()
     tab.button("▶").wait_for()
     tab.page.wait_for_timeout(500)
-    marks = tab.chart(1)["series"][0]["markLine"]["data"]
-    assert [mark["label"]["formatter"] for mark in marks] == [
-        "fresh 30%",
-        "+6",
-        "sharing closed",
-        "detector 80%",
+    pulled = re.findall(r"(\d)\. After round (\d+): (\w+)", tab.page.inner_text("body"))
+    assert [(place, what) for place, _, what in pulled] == [
+        ("1", "fresh"),
+        ("2", "provider"),
+        ("3", "sharing"),
+        ("4", "detector"),
     ]
+    marks = tab.chart(1)["series"][0]["markLine"]["data"]
+    assert [mark["xAxis"] for mark in marks] == sorted({int(at) for _, at, _ in pulled})
+    assert marks[0]["label"]["formatter"].startswith("1")
     table = pd.read_parquet(tab.save("Table (Parquet)"))
     again = run(Scenario.from_toml(tab.save("Scenario (TOML)")), engine="agents")
     pd.testing.assert_frame_equal(again.table, table, check_exact=True)
@@ -309,6 +323,17 @@ def test_nothing_is_cut_off(tab):
             arg=scheme == "dark",
         )
     tab.page.set_viewport_size({"width": 1400, "height": 1000})
+
+
+def test_a_narrow_page_opens_with_graph_and_controls_in_sight(tab):
+    tab.page.set_viewport_size({"width": 420, "height": 900})
+    tab.page.reload()
+    tab.page.locator(".v-navigation-drawer--is-mobile.v-navigation-drawer--open").wait_for()
+    tab.page.wait_for_function("document.querySelectorAll('.solara-echarts canvas').length == 6")
+    top = "selector => document.querySelector(selector).getBoundingClientRect().top"
+    graph = tab.page.evaluate(top, ".plots canvas")
+    assert graph + 200 < tab.page.evaluate(top, ".v-navigation-drawer")
+    tab.step(1)
 
 
 # --- how fast, how much memory --------------------------------------------------------------------
