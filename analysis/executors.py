@@ -161,7 +161,7 @@ class ClusterExecutor(Executor):
             from distributed.scheduler import KilledWorker
         except ImportError:
             raise InputError(
-                "a Dask cluster needs the package distributed: type pip install 'ecosystem[cluster]'"
+                "a Dask cluster needs the package distributed: type pip install '.[cluster]'"
             ) from None
         self.name = str(address or scheduler_file)
         if scheduler_file is not None and not Path(scheduler_file).is_file():

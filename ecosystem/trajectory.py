@@ -35,7 +35,8 @@ class Trajectory:
         Tidy: replicate, round, then one column per metric of the population.
     final : ndarray, shape (replicates, N, V), or SparseLaws
         Θ after the last round; of a provider that left, when it left. Where the array would take more than
-        2 GiB it is a `SparseLaws` of the same shape, which stores only what a provider has touched:
+        2 GiB, and not every output is looked at (truncation, T = 0, training errors), it is a `SparseLaws` of
+        the same shape, which stores only what a provider has touched:
         ``final[r]`` is one replicate as an array, ``final.law(r, i)`` one provider.
     human : ndarray, shape (V,)
         The law of human data.

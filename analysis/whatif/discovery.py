@@ -43,7 +43,7 @@ def failing_box(uncertainties: pd.DataFrame, fails: np.ndarray) -> pd.DataFrame:
             from ema_workbench.analysis import prim
     except ImportError:
         raise InputError(
-            "scenario discovery needs the package ema_workbench: type pip install 'ecosystem[discovery]'"
+            "scenario discovery needs the package ema_workbench: type pip install '.[discovery]'"
         ) from None
     columns = ["uncertainty", "low", "high", "coverage", "density", "mass"]
     x, y = uncertainties.reset_index(drop=True).astype(float), np.asarray(fails).astype(int)

@@ -284,7 +284,7 @@ def future_of(settings: Mapping[str, Any], values: Mapping[Any, Any]) -> Scenari
 
 
 def _needs_salib() -> InputError:
-    return InputError("sensitivity indices need the package SALib: type pip install 'ecosystem[sensitivity]'")
+    return InputError("sensitivity indices need the package SALib: type pip install '.[sensitivity]'")
 
 
 def sensitivities(found: Exploration, outcome: str = "diversity_kept") -> pd.DataFrame:
