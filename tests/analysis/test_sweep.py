@@ -813,9 +813,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path):
-    pytest.importorskip(
-        "distributed", reason="distributed is not installed: pip install '.[cluster]'"
-    )
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install '.[cluster]'")
     (tmp_path / "dask").mkdir()
     cluster = Cluster(tmp_path / "dask")
     yield cluster
@@ -928,9 +926,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 
 def test_no_scheduler_answers():
-    pytest.importorskip(
-        "distributed", reason="distributed is not installed: pip install '.[cluster]'"
-    )
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install '.[cluster]'")
     with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         ClusterExecutor("tcp://127.0.0.1:1", timeout=0.5)
 
