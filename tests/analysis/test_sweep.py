@@ -921,7 +921,7 @@ def test_a_run_that_kills_the_workers_of_a_cluster_is_given_up(poison, cluster):
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r"pip install 'ecosystem\[cluster\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[cluster\]'"):
         ClusterExecutor("tcp://127.0.0.1:1")
 
 

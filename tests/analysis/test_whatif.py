@@ -767,7 +767,7 @@ def test_the_box_where_a_policy_fails():
     found = explored({BASELINE: np.where(x > 0.6, 0.2, 0.8), "a": np.ones(60)}, {BASELINE: 1, "a": 2})
     target = parse_target("diversity_kept >= 0.5")
     if find_spec("ema_workbench") is None:
-        with pytest.raises(InputError, match=r"ecosystem\[discovery\]"):
+        with pytest.raises(InputError, match=r"'\.\[discovery\]"):
             failures(found, target)
         return
     boxes = failures(found, target)
