@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from solara.util import CancelledError
 
 from analysis.app.beside import MeanField
 from analysis.collapse import collapse_profile
@@ -95,7 +94,6 @@ class Watched(Ecosystem):
     def step(self) -> None:
         """Run one round; an error ends the run and is told on the page."""
         session = self.session
-        session.let_newest_play()
         session.wait_until_shown()
         with session.lock:
             if session.closed or session.eco is not self or not self.running:
@@ -203,17 +201,6 @@ class Session:
         self.listener = threading.get_ident()
         if picture >= self.pictures:
             self.seen.set()
-
-    def let_newest_play(self) -> None:
-        """End this thread's Play if a newer one goes on: Play soon after Pause finds the last one asleep."""
-        thread = threading.current_thread()
-        if thread.ident == self.listener:  # Step
-            return
-        with self.lock:
-            if thread not in self.loops:
-                self.loops = [*filter(threading.Thread.is_alive, self.loops), thread]
-            if thread is not self.loops[-1]:
-                raise CancelledError
 
     def wait_until_shown(self) -> None:
         """Let Play wait for a browser that is slower than the run, or it would fall ever further behind.

@@ -1,7 +1,5 @@
 """The browser page without a browser: sessions, levers, plots and widgets. Needs the ``viz`` extra."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -167,19 +165,6 @@ def test_a_run_left_behind_goes_no_further():
     session.close()
     steps(session, 1)
     assert session.eco.round == 0
-
-
-def test_of_two_loops_of_play_only_the_newer_goes_on():
-    session = watched()
-    session.listener = threading.get_ident()
-    with ThreadPoolExecutor(1) as older, ThreadPoolExecutor(1) as newer:
-        for loop in (older, newer):
-            loop.submit(session.eco.step).result()
-        with pytest.raises(solara.util.CancelledError):
-            older.submit(session.eco.step).result()
-        newer.submit(session.eco.step).result()
-        steps(session, 1)  # Step
-    assert session.view.round == 4
 
 
 # --- the mean field beside ------------------------------------------------------------------------
