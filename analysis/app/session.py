@@ -158,7 +158,6 @@ class Session:
     closed: bool = False
     lock: Any = field(default_factory=threading.RLock)
     seen: threading.Event = field(default_factory=threading.Event)
-    loops: list[threading.Thread] = field(default_factory=list)
     pictures: int = 0
     listener: int = 0
     started: Scenario = field(init=False)
