@@ -156,6 +156,7 @@ def _run(
         Trajectory.load(saved_alone) if earlier and saved_alone.is_dir() else None,
     ]
     runs: dict[str, Trajectory] = {}
+    held: list[Path] = []  # states of runs that will be in the folder
     stopped = False
     own = (*OWN_FILES, "summary.txt", "alone") if earlier else ()
     with whole_folder(out, replace=own) as folder:  # now, so that a bad place is told at once
@@ -182,6 +183,7 @@ def _run(
             if alone and not runs:
                 result = replace(result, provenance=result.provenance | {"beside": "alone"})
             runs[label] = result
+            held.append(saved)
             if stopped:
                 break
         trajectory, *beside = runs.values()
@@ -191,8 +193,8 @@ def _run(
             (folder / "alone").mkdir()
             other.write(folder / "alone")
         (folder / "summary.txt").write_text(f"{sentence(runs)}\n\n{table}\n", encoding="utf-8")
-    for ending in (".checkpoint", ".alone.checkpoint"):  # what they held is in the folder now
-        out.with_name(out.name + ending).unlink(missing_ok=True)
+    for state in held:
+        state.unlink(missing_ok=True)
     click.echo(f"\n{table}\n\n{sentence(runs)}\nsaved to {out}; look at {out / 'run.png'}")
     if not all(result.complete for result in runs.values()) or len(runs) < len(plans):
         click.echo(f"interrupted; go on with: ecosystem run --resume {out}", err=True)
