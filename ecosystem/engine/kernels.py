@@ -34,6 +34,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 FULL = 63
@@ -54,6 +55,8 @@ BEYOND = 16
 """Numbers at the end of lists of blocks that may be looked at, but do not count."""
 _CARDS = 2**22
 """Items of all the authors of a batch that are shuffled at the same time, at most."""
+_COPIED = 16
+"""Items of authors that are copied, for one in a batch, at most."""
 _NONE = 2**31 - 1
 """The key of an entry that is not there."""
 
@@ -573,6 +576,21 @@ def _push(context: Any, array: Any, i: Any) -> Any:
 
 
 @intrinsic
+def _copy(context: Any, to: Any, i: Any, source: Any, j: Any, n: Any) -> Any:
+    """Copy source[j], ..., source[j+n−1] to to[i], ..., to[i+n−1], in another array."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, origin = (
+            _numbers_at(context, builder, signature, arguments, 1, array=which) for which in (0, 2)
+        )
+        size = context.get_abi_sizeof(target.type.pointee.element)
+        cgutils.raw_memcpy(builder, target, origin, arguments[4], size)
+        return context.get_dummy_value()
+
+    return types.void(to, types.int64, source, types.int64, types.int64), code
+
+
+@intrinsic
 def _passed(context: Any, numbers: Any, i: Any, v: Any) -> Any:
     """Return in the bits of a number which of the 16 numbers[i], ..., numbers[i+15] are ≤ v."""
 
@@ -652,13 +670,48 @@ def _weighty(context: Any, values: Any, i: Any) -> Any:
     return types.int64(values, types.int64), code
 
 
+@inline
+def _whose(by, whose, m, shares, a0, readable, whole):
+    """Fill by[:m] with the positions, among the authors that are read, at ``whose`` of their shares."""
+    if readable == 8:
+        for s in range(m):
+            by[s] = _rank(shares, a0, _at(whose, s) * whole)
+    else:
+        for s in range(m):
+            low, high = 0, readable >> 3  # the group of 8 whose last share is the first above
+            while low < high - 1:
+                middle = (low + high) >> 1
+                if shares[a0 + 8 * middle - 1] <= whose[s] * whole:
+                    low = middle
+                else:
+                    high = middle
+            by[s] = 8 * low + _rank(shares, a0 + 8 * low, whose[s] * whole)
+
+
+@inline
+def _deal(items, picks, cards, slots, count, by, which, taken, ends_at, free):
+    """Deal a card to each of ``count`` slots, from the heap of whom it asks: a Fisher-Yates shuffle of each.
+
+    It stops when all have what they want. ``picks`` are the places that were dealt from.
+    """
+    for i in range(count):
+        s = np.int64(_at(slots, i))
+        j = np.int64(_at(by, s))
+        q = _at(taken, j)
+        taken[j] = q + 1
+        pick = q + int(_at(which, s) * _at(free, j) * (_at(ends_at, j) - q))
+        picks[i] = pick
+        items[s] = _at(cards, pick)
+        cards[pick] = _at(cards, q)
+
+
 @bare
 def _mix_rows(
     r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
     published, published_at, published_size, replacement, weight, flags, tally, people,
     seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
-    source, whose, which, flag, by, asked, wanted, rank, taken, ends_at, free, shift, human, synthetic,
-    some, items, picks, card, lines, spans, stock, together,
+    source, whose, which, by, asked, wanted, held, rank, taken, ends_at, free, shift, human, synthetic,
+    some, items, picks, copies, card, lines, spans, stock, together,
 ):  # fmt: skip
     """Do what `mix` says, in room that is there for it."""
     depth = published_size.shape[0]
@@ -674,44 +727,34 @@ def _mix_rows(
         rep, provider = replicate + row // n, row % n
         m, share = sizes[r], fresh[r]
         a0, readable = pointer[provider], pointer[provider + 1] - pointer[provider]
-        # Who wrote the item in each slot: the position among those read, or ``readable`` for a human.
-        if share >= 1 or readable == 0:
-            by[:m] = readable
-        elif shares[a0] == np.inf:
-            by[:m] = 0
+        # Who wrote the item in each slot: a human where ``source`` is below the share, or an author.
+        if readable == 0 or share >= 1:
+            source[:m] = -1.0
         else:
-            uniforms(whose, m, seed, rep, 4, provider, round)
-            whole = sums[provider]
-            if readable == 8:
-                for s in range(m):
-                    by[s] = _rank(shares, a0, _at(whose, s) * whole)
+            if share > 0:
+                uniforms(source, m, seed, rep, 3, provider, round)
             else:
-                for s in range(m):
-                    low, high = 0, readable >> 3  # the group of 8 whose last share is the first above
-                    while low < high - 1:
-                        middle = (low + high) >> 1
-                        if shares[a0 + 8 * middle - 1] <= whose[s] * whole:
-                            low = middle
-                        else:
-                            high = middle
-                    by[s] = 8 * low + _rank(shares, a0 + 8 * low, whose[s] * whole)
-        if 0 < share < 1:
-            uniforms(source, m, seed, rep, 3, provider, round)
-            for s in range(m):
-                by[s] = readable if _at(source, s) < share else _at(by, s)
-        # The slots of humans and those of authors; whom they ask, and for how many.
+                source[:m] = 1.0
+            uniforms(which, m, seed, rep, 5, provider, round)
+            if shares[a0] < np.inf:
+                uniforms(whose, m, seed, rep, 4, provider, round)
+                _whose(by, whose, m, shares, a0, readable, sums[provider])
+            else:
+                by[:m] = 0
         humans, others, names = 0, 0, 0
         for s in range(m):
-            j = _at(by, s)
+            theirs = _at(source, s) >= share
             human[humans] = s
             synthetic[others] = s
+            humans += not theirs
+            others += theirs
+        for i in range(others):
+            j = np.int64(_at(by, np.int64(_at(synthetic, i))))
             asked[names] = j
-            names += (_at(wanted, j) == 0) & (j < readable)
+            names += _at(wanted, j) == 0
             wanted[j] += 1
-            humans += j == readable
-            others += j < readable
-        wanted[readable] = 0
-        good = True
+        # Whom they ask, what these have, and for how much of it they are asked.
+        good, total = True, 0
         for name in range(names):
             j = asked[name]
             author = authors[a0 + j] + row // n * n
@@ -721,59 +764,60 @@ def _mix_rows(
             if good and (there == 0 or (k > there and not replacement)):
                 trouble[0], trouble[1], trouble[2], trouble[3] = provider, authors[a0 + j], k, there
                 good = False
-            start = name % together * stock
-            wanted[j], rank[j], taken[j], ends_at[j] = 0, name, start, start + there
             free[j] = 0.0 if k == there else 1.0  # whoever takes all that there is, takes it in order
-            shift[j] = published_at[0, author] - start
+            wanted[j], held[j], rank[j] = 0, there, name
+            total += there
         if not good:
             return False
-        if others > 0:
-            uniforms(which, m, seed, rep, 5, provider, round)
-        # Which of the author's items it is: a place in the part of ``card`` that is the author's.
-        if replacement:
+        # Cards are their items or, where these are many for one batch, where these are.
+        copied = total <= _COPIED * m and not replacement
+        top = 0
+        for name in range(names):
+            j = asked[name]
+            author = authors[a0 + j] + row // n * n
+            start = top if copied else name % together * stock
+            taken[j], ends_at[j], shift[j] = start, start + held[j], published_at[0, author] - start
+            if copied:
+                for d in range(depth):
+                    size_of = published_size[d, author]
+                    _copy(copies, top, published, published_at[d, author], size_of)
+                    top += size_of
+        if copied:
+            _deal(items, picks, copies, synthetic, others, by, which, taken, ends_at, free)
+        elif replacement:
             for i in range(others):
-                s = _at(synthetic, i)
-                j = _at(by, s)
+                s = np.int64(_at(synthetic, i))
+                j = np.int64(_at(by, s))
                 items[s] = _at(taken, j) + int(_at(which, s) * (_at(ends_at, j) - _at(taken, j)))
-        else:  # one Fisher-Yates shuffle for each author, stopped when all have what they want, and undone
+        else:
             for turn in range(0, names, together):  # as many authors as there is room for
-                slots, count = synthetic, others
-                if names > together:
-                    slots, count = some, 0
-                    for i in range(others):
-                        some[count] = synthetic[i]
-                        count += turn <= rank[by[synthetic[i]]] < turn + together
-                for i in range(count):
-                    s = _at(slots, i)
-                    j = _at(by, s)
-                    q = _at(taken, j)
-                    taken[j] = q + 1
-                    pick = q + int(_at(which, s) * _at(free, j) * (_at(ends_at, j) - q))
-                    picks[i] = pick
-                    items[s] = _at(card, pick)
-                    card[pick] = _at(card, q)
+                count = 0
+                for i in range(others):
+                    some[count] = synthetic[i]
+                    count += turn <= rank[by[synthetic[i]]] < turn + together
+                _deal(items, picks, card, some, count, by, which, taken, ends_at, free)
                 for i in range(count):
                     pick = _at(picks, i)
                     card[pick] = pick
-        if depth == 1:
+        if not copied:
             for i in range(others):
-                s = _at(synthetic, i)
-                items[s] = _at(published, _at(shift, _at(by, s)) + _at(items, s))
-        else:
-            for i in range(others):
-                s = synthetic[i]
-                author = authors[a0 + by[s]] + row // n * n
-                position, d = items[s] + shift[by[s]] - published_at[0, author], 0
-                while position >= published_size[d, author]:
-                    position -= published_size[d, author]
-                    d += 1
-                items[s] = published[published_at[d, author] + position]
+                s = np.int64(_at(synthetic, i))
+                j = np.int64(_at(by, s))
+                position, d = items[s] + shift[j], 0
+                if depth > 1:
+                    author = authors[a0 + j] + row // n * n
+                    position -= published_at[0, author]
+                    while position >= published_size[d, author]:
+                        position -= published_size[d, author]
+                        d += 1
+                    position += published_at[d, author]
+                items[s] = _at(published, position)
         own = law[rep - replicate]
-        total = ends[own, size]
+        whole = ends[own, size]
         for i in range(humans):
-            source[i] = _one_uniform(human[i], seed, rep, decision, provider, round) * total
+            which[i] = _one_uniform(np.int64(human[i]), seed, rep, decision, provider, round) * whole
         for i in range(humans):
-            v = _guided(ends, guide, own, source[i])
+            v = _guided(ends, guide, own, which[i])
             items[human[i]] = v
             if counting:
                 people[v] += 1
@@ -787,10 +831,10 @@ def _mix_rows(
                 spans[v >> 9] = 1
         else:
             if flagging:
-                uniforms(flag, m, seed, rep, 10, provider, round)
+                uniforms(which, m, seed, rep, 10, provider, round)
             for s in range(m):
-                kind = 0 if by[s] == readable else 1
-                if flagging and flag[s] < flags[1 - kind]:
+                kind = 0 if source[s] < share else 1
+                if flagging and which[s] < flags[1 - kind]:
                     kinds[r, kind] -= 1
                     kind += 2
                     kinds[r, kind] += 1
@@ -858,15 +902,16 @@ def mix(
         for d in range(depth):
             held += published_size[d, j]
         stock = max(stock, held)
-    source, whose, which, flag = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
-    by, items, picks = np.empty(most, np.int64), np.empty(most, np.int32), np.empty(most, np.int64)
-    human, synthetic = np.empty(most + 1, np.int64), np.empty(most + 1, np.int64)
-    some = np.empty(most + 1 if min(crowd, most) * stock > _CARDS else 0, np.int64)
-    # Of every author: items asked for, where it stands in ``card``, what to add to be in ``published``.
-    wanted, taken = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64)
-    ends_at, shift, free = np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1, np.int64), np.zeros(crowd + 1)
-    asked, rank = np.empty(min(crowd, most) + 1, np.int64), np.zeros(crowd + 1, np.int64)
+    source, whose, which = np.empty(most), np.empty(most), np.empty(most)
+    by, items, picks = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.int64)
+    human, synthetic = np.empty(most + 1, np.int32), np.empty(most + 1, np.int32)
+    some = np.empty(most + 1, np.int32)
+    # Of every author: items asked for, items there, where its cards are, what to add to be in ``published``.
+    wanted, taken, held = np.zeros(crowd, np.int64), np.zeros(crowd, np.int64), np.zeros(crowd, np.int64)
+    ends_at, shift, free = np.zeros(crowd, np.int64), np.zeros(crowd, np.int64), np.zeros(crowd)
+    asked, rank = np.empty(min(crowd, most) + 1, np.int64), np.zeros(crowd, np.int64)
     together = 1 if replacement else max(1, min(crowd, most, _CARDS // stock))
+    copies = np.empty(1 if replacement else _COPIED * most, np.int32)
     card = np.empty(1 if replacement else together * stock, np.int32)
     for i in range(len(card)):
         card[i] = i
@@ -876,8 +921,8 @@ def mix(
         r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
         published, published_at, published_size, replacement, weight, flags, tally, people,
         seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
-        source, whose, which, flag, by, asked, wanted, rank, taken, ends_at, free, shift, human, synthetic,
-        some, items, picks, card, lines, spans, stock, together,
+        source, whose, which, by, asked, wanted, held, rank, taken, ends_at, free, shift, human, synthetic,
+        some, items, picks, copies, card, lines, spans, stock, together,
     )  # fmt: skip
 
 

@@ -24,10 +24,10 @@ from ecosystem.recording import Measurement
 from ecosystem.scenario import Scenario
 from ecosystem.types import Floats, Integers
 
-_CUTS = 8
-"""Ranges of rows, at most: enough to keep threads busy to the end of a round."""
+_CUTS = 2
+"""Ranges of rows for each thread: enough to keep all of them busy to the end of a round."""
 _WORTH = 10_000
-"""Items a round for which it is worth to start a thread."""
+"""Items a round for which a range of their own is worth it."""
 _COLUMNS = (2**9, 2**14)
 """Mean laws of at least so many outputs are summed in 2, and in 8 pieces, at the same time."""
 
@@ -208,7 +208,7 @@ class Rounds:
         items = int(
             scenario.per_provider("outputs_per_round").sum() + scenario.per_provider("batch_size").sum()
         )
-        self.cuts = _cuts(self.n, len(replicates), self.observing, items)
+        self.cuts = _cuts(self.n, len(replicates), self.observing, items, threads)
         kind = self.state or (DenseState if whole_laws(scenario) else SparseState)
         self.laws: Laws = kind(scenario, replicates, self.cuts)
         self.trained = np.full(rows, float(scenario.pretraining_size))
@@ -622,10 +622,13 @@ def _active_items(published: Published, own: slice, active: np.ndarray) -> np.nd
     return np.concatenate(pieces)
 
 
-def _cuts(n: int, replicates: int, apart: bool, items: int) -> list[tuple[int, int]]:
-    """Return ranges of rows, as many as are worth a thread; with ``apart`` none is of two replicates."""
-    worth = max(1, items * replicates // _WORTH)
-    pieces = min(_CUTS, n * replicates, 1 << worth.bit_length() - 1)  # a power of 2, as threads often are
+def _cuts(n: int, replicates: int, apart: bool, items: int, threads: int) -> list[tuple[int, int]]:
+    """Return ranges of rows, as many as threads can share and are worth it.
+
+    With ``apart`` none is of two replicates.
+    """
+    worth, most = max(1, items * replicates // _WORTH), _CUTS * threads
+    pieces = min(n * replicates, most if worth >= most else min(worth, threads))
     if apart:
         pieces = min(n, -(-pieces // replicates))
         edges = [r * n + n * p // pieces for r in range(replicates) for p in range(pieces)]

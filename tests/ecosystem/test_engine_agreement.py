@@ -136,6 +136,9 @@ def test_more_items_than_are_shuffled_at_the_same_time():
         {"human": "english", "n_outputs": 500},
         {"human": "zipf", "zipf_exponent": 3.0},
         {"corpus_rounds": 5, "record_every": 5},
+        # Batches that are small next to what they are taken from are dealt from places instead of copies.
+        {"outputs_per_round": 300, "batch_size": 8, "corpus_rounds": 4},
+        {"outputs_per_round": 300, "batch_size": 8, "corpus_rounds": 4, "with_replacement": True},
         {"mass_k": 200},
         {"mass_k": 1, "record_every": 7},
     ],
