@@ -47,10 +47,9 @@ class Ledger:
     def add(self, rules: Rules, human_items: int) -> None:
         """Add what one round used, `human_counts` apart."""
         self.human_items += human_items
-        published = int(rules.outputs_per_round[rules.active].sum())
-        self.published_items += published
-        self.curated_items += published * rules.curated_per_item
-        self.detector_calls += float((rules.batch_size * rules.detector_calls_per_item)[rules.active].sum())
+        self.published_items += rules.published_items
+        self.curated_items += rules.curated_items
+        self.detector_calls += rules.detector_calls
 
     def columns(self, scenario: "Scenario") -> dict[str, float]:
         """Return the totals by name, and ``cost``: what they cost at a scenario's prices."""

@@ -1162,6 +1162,46 @@ def refresh(r0, r1, factors, which, blocks, scales, tables):
             _refresh(blocks, r, scales, tables, factors[r])
 
 
+@kernel
+def steps(kinds, weight, distinct, a, weights, trained, sizes):
+    """Fill the ``weights`` W of the rows' batches and their step sizes, and add W to ``trained``.
+
+    ``kinds`` and ``weight``, shape (rows, 4), are what `mix` has counted and was given. The step is ``a``, or
+    W / ℓ where that is not a number; 0 where nothing in the batch weighs anything.
+    """
+    for r in range(len(distinct)):
+        total = 0.0
+        for kind in range(4):
+            total += kinds[r, kind] * weight[r, kind]
+        weights[r] = total
+        trained[r] += total
+        if distinct[r] > 0:
+            sizes[r] = total / trained[r] if np.isnan(a) else a
+
+
+@kernel
+def gains(distinct, sizes, weights, trained, accumulate, before, unit, after, gain, forget):
+    """Fill what `learn` needs to take steps of these ``sizes``: ``after``, ``gain`` and ``forget``.
+
+    Raw values have the ``unit`` of one item's weight under "accumulate", where ``after`` is exactly unit/ℓ.
+    Rows without a batch keep ``after`` and ``gain`` as they are.
+    """
+    for r in range(len(distinct)):
+        if distinct[r] == 0:
+            continue
+        if accumulate:
+            after[r] = unit[r] / trained[r]
+            gain[r] = 1 / unit[r]
+        else:
+            forget[r] = sizes[r] == 1
+            if forget[r]:
+                after[r] = 1 / weights[r]
+            else:
+                after[r] = before[r] * (1 - sizes[r])
+                gain[r] = sizes[r] / (weights[r] * after[r])
+            unit[r] = after[r] * trained[r]
+
+
 @inline
 def _settle(
     r, n, o, here, outputs, spots, now, worth, values, keys, ids, lows, counts, sums, useds, spare, free,

@@ -68,14 +68,12 @@ class Accounts:
 
     def enter(self, rules: Rules, which: Any, human: Any) -> None:
         """Add what one round of some replicates used, given how many human items there were in batches."""
-        published = int(rules.outputs_per_round[rules.active].sum())
         self.contributed_human[which] += human
-        self.contributed_synthetic[which] += published
+        self.contributed_synthetic[which] += rules.published_items
         self.human_items[which] += human
-        self.published_items[which] += published
-        self.curated_items[which] += published * rules.curated_per_item
-        calls = (rules.batch_size * rules.detector_calls_per_item)[rules.active].sum()
-        self.detector_calls[which] += float(calls)
+        self.published_items[which] += rules.published_items
+        self.curated_items[which] += rules.curated_items
+        self.detector_calls[which] += rules.detector_calls
 
     def columns(self, scenario: Scenario) -> Floats:
         """Return the last six `POPULATION_COLUMNS`, shape (replicates, 6)."""
@@ -254,14 +252,13 @@ class Rounds:
 
     def _follow(self, rules: Sequence[Rules]) -> None:
         """Put rules in force."""
-        self._appear(rules)
-        self.laws.set_temperature(rules[0].temperature)
+        if len(rules) != len(self.rules) or not all(map(operator.is_, rules, self.rules)):
+            self._appear(rules)
+            self.laws.set_temperature(rules[0].temperature)
 
     def _appear(self, rules: Sequence[Rules]) -> None:
         """Let those take part who do by the rules."""
-        known, self.rules = self.rules, list(rules)
-        if len(known) == len(self.rules) and all(map(operator.is_, known, self.rules)):
-            return
+        self.rules = list(rules)
         self._plan = _Plan.of(self.rules, self.n, self.observing, self.representation == "items")
         self.laws.active[:] = self._plan.active
         there = self.laws.active.reshape(-1, self.n)
@@ -305,20 +302,17 @@ class Rounds:
         kinds = np.zeros((rows, 4), dtype=np.int64)
         distinct, trained = np.zeros(rows, dtype=np.int64), self.trained.copy()
         accumulate = schedule.kind == "accumulate"
+        a = np.nan if accumulate else schedule.step_size(self.round, 1.0, 1.0)  # the same for all rows
         step = Step(*self._room(), distinct, np.zeros(rows), np.zeros(rows), trained, accumulate, self.round)
         gather, then = self._gathering(step, kinds), self._blank() if ahead else None
 
         def train(cut: int) -> None:
             own = slice(*self.cuts[cut])
             gather(cut)
-            of_each = kinds[own] * self._plan.weight[own]
-            weight = ((of_each[:, 0] + of_each[:, 1]) + of_each[:, 2]) + of_each[:, 3]
-            learning = distinct[own] > 0
-            step.weight[own], step.trained[own] = weight, trained[own] + weight
-            if accumulate:
-                step.size[own][learning] = weight[learning] / trained[own][learning]
-            else:
-                step.size[own][learning] = schedule.step_size(self.round, 1.0, 1.0)
+            kernels.steps(
+                kinds[own], self._plan.weight[own], distinct[own], a, step.weight[own], step.trained[own],
+                step.size[own],
+            )  # fmt: skip
             self.laws.learn(cut, step, recorded)
             if then is not None:
                 self._publish(cut, then, self.round + 1)

@@ -60,15 +60,16 @@ class _Shard:
         more = min(batch, used + batch // (kernels.FULL // 2) + 1)
         pool = len(blocks.spare)
         if more > pool - blocks.free[0] + blocks.free[1]:
-            pool = max(2 * pool, pool + more) + 8  # what is not used yet takes no memory
+            pool = 4 * (pool + more)  # what is not used yet takes no memory
             values, keys = _pool(pool)
-            values[: len(blocks.values)] = blocks.values
+            kept = blocks.free[0] * STRIDE
+            values[:kept] = blocks.values[:kept]
             blocks = blocks._replace(values=values, keys=keys, spare=_longer(blocks.spare, pool))
         if used + more > blocks.room[row]:
             room = 2 * (used + more)
             end = self._end + room
             if end + kernels.BEYOND > len(blocks.ids):
-                length = max(end + kernels.BEYOND, len(blocks.ids) * 3 // 2)
+                length = 2 * (end + kernels.BEYOND)
                 names = ("ids", "lows", "counts", "sums")
                 blocks = blocks._replace(**{name: _longer(getattr(blocks, name), length) for name in names})
             old, new = slice(blocks.first[row], blocks.first[row] + used), slice(self._end, self._end + used)
@@ -178,20 +179,11 @@ class SparseState(Laws):
         shard = self.shards[cut]
         own = slice(shard.first, shard.first + shard.rows)
         g, after = self.g[own], self.g[own].copy()
-        gain, forget = np.ones(shard.rows), np.zeros(shard.rows, dtype=bool)
-        taught = step.distinct[own] > 0
-        a, weight, unit = step.size[own], step.weight[own], self.unit[own]
-        trained = step.trained[own]
-        if step.accumulate:
-            after[taught] = unit[taught] / trained[taught]
-            gain[taught] = 1 / unit[taught]
-        else:
-            forget = taught & (a == 1)
-            after[forget] = 1 / weight[forget]
-            part = taught & ~forget
-            after[part] = g[part] * (1 - a[part])
-            gain[part] = a[part] / (weight[part] * after[part])
-            unit[taught] = after[taught] * trained[taught]
+        gain, forget, unit = np.ones(shard.rows), np.zeros(shard.rows, dtype=bool), self.unit[own]
+        kernels.gains(
+            step.distinct[own], step.size[own], step.weight[own], step.trained[own], step.accumulate, g,
+            unit, after, gain, forget,
+        )  # fmt: skip
         row = 0
         while row < shard.rows:
             row = kernels.learn(

@@ -1,6 +1,7 @@
 """What holds in one round (`Rules`), and what a policy may see before it (`Observed`)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -112,10 +113,20 @@ class Rules:
     window: int = 1
     reused: bool = False
 
-    @property
-    def curated_per_item(self) -> float:
-        """Expected candidates that a verifier is shown per published item; 0 where there is no choice."""
-        return self.best_of * (1 - self.verifier_error) if self.best_of > 1 else 0.0
+    @cached_property
+    def published_items(self) -> int:
+        """Items that all who take part publish in a round."""
+        return int(self.outputs_per_round[self.active].sum())
+
+    @cached_property
+    def curated_items(self) -> float:
+        """Expected candidates that a verifier is shown in a round; 0 where there is no choice."""
+        return self.published_items * self.best_of * (1 - self.verifier_error) if self.best_of > 1 else 0.0
+
+    @cached_property
+    def detector_calls(self) -> float:
+        """Expected items that a detector is shown in a round."""
+        return float((self.batch_size * self.detector_calls_per_item)[self.active].sum())
 
     @classmethod
     def of(cls, scenario: "Scenario", **changes: Any) -> "Rules":

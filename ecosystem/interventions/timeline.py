@@ -65,6 +65,8 @@ class RuleBook:
     def in_force(self, observed: Observed, base: Rules | None = None) -> Rules:
         """Return the same as ``rules_in_force(scenario, observed, base=base)``."""
         base = self._base if base is None else base
+        if not self.scenario.interventions:
+            return base
         active = active_in(self.scenario.interventions, observed.round, len(base.active))
         given = (*(rule.strength(observed.round) for rule in self._known), active.tobytes())
         if given != self._given or base is not self._base:
