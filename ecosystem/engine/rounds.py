@@ -3,7 +3,7 @@
 import operator
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -26,7 +26,7 @@ from ecosystem.types import Floats, Integers
 
 _CUTS = 2
 """Ranges of rows for each thread: enough to keep all of them busy to the end of a round."""
-_WORTH = 10_000
+_WORTH = 10000
 """Items a round for which a range of their own is worth it."""
 _COLUMNS = (2**9, 2**14)
 """Mean laws of at least so many outputs are summed in 2, and in 8 pieces, at the same time."""
@@ -590,9 +590,9 @@ def with_threads(threads: int, task: Callable[[Any], None], inputs: Sequence[Any
     try:
         work(0)
     finally:
-        wait(helpers)
-    for helper in helpers:
-        helper.result()
+        failures = [helper.exception() for helper in helpers]  # all of them have ended now
+    for failure in filter(None, failures):
+        raise failure
 
 
 _POOLS: dict[int, ThreadPoolExecutor] = {}
