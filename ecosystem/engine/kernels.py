@@ -406,6 +406,18 @@ def _at(context: Any, values: Any, i: Any) -> Any:
 
 
 @inline
+def _descend(luck, count, total, tops, wide, levels, begins, block_of, far):
+    """Find the blocks where uniforms fall in a row's cumulative weights, and how far into them."""
+    for i in range(count):
+        x = _at(luck, i) * total
+        b = 0
+        for step in range(1, levels + 1):
+            b = 8 * b + _rank(tops, (levels - step) * wide + 8 * b, x)
+        far[i] = x - _at(begins, b)
+        block_of[i] = b
+
+
+@inline
 def _draw(
     out, start, luck, count, total, tops, wide, begins, levels, here, values, keys, ids, lows, spread,
     ends, guide, t, places, block_of, gaps, far,
@@ -414,27 +426,15 @@ def _draw(
 
     Short loops instead of one long one: a processor keeps several turns of a short one under way.
     """
+    # Loops of a known length are unrolled.
     if levels == 1:
-        for i in range(count):
-            x = _at(luck, i) * total
-            b = _rank(tops, 0, x)
-            far[i] = x - _at(begins, b)
-            block_of[i] = b
+        _descend(luck, count, total, tops, wide, 1, begins, block_of, far)
     elif levels == 2:
-        for i in range(count):
-            x = _at(luck, i) * total
-            b = _rank(tops, wide, x)
-            b = 8 * b + _rank(tops, 8 * b, x)
-            far[i] = x - _at(begins, b)
-            block_of[i] = b
+        _descend(luck, count, total, tops, wide, 2, begins, block_of, far)
+    elif levels == 3:
+        _descend(luck, count, total, tops, wide, 3, begins, block_of, far)
     else:
-        for i in range(count):
-            x = _at(luck, i) * total
-            b = 0
-            for level in range(levels - 1, -1, -1):
-                b = 8 * b + _rank(tops, level * wide + 8 * b, x)
-            far[i] = x - _at(begins, b)
-            block_of[i] = b
+        _descend(luck, count, total, tops, wide, levels, begins, block_of, far)
     for i in range(count):
         x = _at(far, i)
         at = np.int64(_at(ids, here + _at(block_of, i))) * STRIDE
@@ -951,6 +951,7 @@ def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, e
     count = np.int64(counts[place])
     full, rest = count >> 3, count & 7
     dirty &= (1 << ((count + 7) >> 3)) - 1
+    lowest = min(_lowest(dirty | 128), full)
     while dirty != 0:
         group = _lowest(dirty)
         dirty &= dirty - 1
@@ -959,8 +960,8 @@ def _add_up(values, keys, ids, lows, counts, sums, place, dirty, high, spread, e
             total += _at(values, k + D) + _at(values, k + W)
             values[k + _E] = total
         values[at + _G + group] = total
-    total = 0.0
-    for group in range(at, at + 8):
+    total = values[at + _H + lowest - 1] if lowest > 0 else 0.0
+    for group in range(at + lowest, at + 8):
         total += _at(values, _G + group)
         values[_H + group] = total
     left = np.int64(_at(lows, place))
