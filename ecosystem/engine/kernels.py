@@ -202,7 +202,7 @@ _ELEVEN = np.uint64(11)
 
 @inline
 def _philox(block, c1, c2, c3, k0, k1):
-    """Return the 8 numbers of a block and the next: two side by side take less time than one after the other."""
+    """Return the 8 numbers of a block and the next: side by side they take less time than in turn."""
     a0, a1, a2, a3 = block, c1, c2, c3
     b0, b1, b2, b3 = block + np.uint64(1), c1, c2, c3
     for _ in range(10):
