@@ -1089,7 +1089,7 @@ def _ask(values, ids, lows, here, used, outputs, o, n, spots):
 
 
 @inline
-def _find(values, keys, ids, lows, counts, here, outputs, o, n, spots):
+def _find(values, keys, ids, lows, counts, sums, here, outputs, o, n, spots):
     """Find the places of a batch in the blocks that `_ask` has found, and ask for what is there.
 
     ``spots[j]`` becomes 256 b + 2 k + 1 if output j of the batch is not there yet and belongs before entry k
@@ -1103,6 +1103,8 @@ def _find(values, keys, ids, lows, counts, here, outputs, o, n, spots):
             at, count = np.int64(ids[here + b]) * STRIDE, np.int64(counts[here + b])
             _prefetch(values, at)
             _prefetch(values, at + _H)
+            _prefetch(values, at + _E + max(count - 1, 0))  # the sum of a block takes it in
+            _prefetch(sums, here + b)
             asked = b
         k = _below(keys, 2 * at + KEYS, v)
         fresh = _at(keys, 2 * at + KEYS + k) != v
@@ -1312,7 +1314,9 @@ def _learn_rows(
         for q in range(r0 if r == r0 else r + 2, min(r + 3, r1)):
             _ask(values, ids, lows, firsts[q], useds[q], outputs, place[q], distinct[q], spots[q % 3])
         for q in range(r0 if r == r0 else r + 1, min(r + 2, r1)):
-            _find(values, keys, ids, lows, counts, firsts[q], outputs, place[q], distinct[q], spots[q % 3])
+            _find(
+                values, keys, ids, lows, counts, sums, firsts[q], outputs, place[q], distinct[q], spots[q % 3]
+            )
         n = distinct[r]
         if n == 0:
             moved[r] = 0.0
