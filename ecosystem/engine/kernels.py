@@ -777,7 +777,7 @@ def _mix_rows(
         if not good:
             return False
         # Cards are their items or, where these are many for one batch, where these are.
-        copied = total <= _COPIED * m and not replacement
+        copied = total <= min(_COPIED * m, _CARDS) and not replacement
         top = 0
         for name in range(names):
             j = asked[name]
@@ -920,7 +920,7 @@ def mix(
     ends_at, shift, free = np.zeros(crowd, np.int64), np.zeros(crowd, np.int64), np.zeros(crowd)
     asked, rank = np.empty(min(crowd, most) + 1, np.int64), np.zeros(crowd, np.int64)
     together = 1 if replacement else max(1, min(crowd, most, _CARDS // stock))
-    copies = np.empty(1 if replacement else _COPIED * most, np.int32)
+    copies = np.empty(1 if replacement else min(_COPIED * most, _CARDS), np.int32)
     card = np.empty(1 if replacement else together * stock, np.int32)
     for i in range(len(card)):
         card[i] = i
