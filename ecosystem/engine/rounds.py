@@ -26,7 +26,7 @@ from ecosystem.types import Floats, Integers
 
 _CUTS = 2
 """Ranges of rows for each thread: enough to keep all of them busy to the end of a round."""
-_WORTH = 10000
+_WORTH = 10_000
 """Items a round for which a range of their own is worth it."""
 _COLUMNS = (2**9, 2**14)
 """Mean laws of at least so many outputs are summed in 2, and in 8 pieces, at the same time."""
