@@ -70,18 +70,24 @@ class CountedRounds(Rounds):
         outputs = np.tile(np.arange(self.size, dtype=np.int32), rows)
         return outputs, np.zeros(rows * self.size), np.arange(rows) * self.size
 
-    def _gathering(self, step: Step, kinds: np.ndarray) -> Callable[[int], None]:
+    def _turns(
+        self, step: Step, kinds: Integers, measuring: bool, ahead: Published | None
+    ) -> Callable[[int], None]:
         weights, weight = step.weights.reshape(-1, self.size), self._plan.weight
 
-        def gather(cut: int) -> None:
+        def turn(cut: int) -> None:
             for row in range(*self.cuts[cut]):
                 if self.laws.active[row]:
                     got = self._batch(row)
                     kinds[row] = got.sum(axis=1)
                     weights[row] = weight[row] @ got
-                    step.distinct[row] = self.size if weight[row] @ kinds[row] > 0 else 0
+                    step.weight[row] = weight[row] @ kinds[row]
+                    step.distinct[row] = self.size if step.weight[row] > 0 else 0
+            self.laws.learn(cut, step, measuring)
+            if ahead is not None:
+                self._publish(cut, ahead, step.round + 1)
 
-        return gather
+        return turn
 
     def _batch(self, row: int) -> Integers:
         """Return what a row's batch holds: human, synthetic, and both of them flagged, shape (4, V)."""

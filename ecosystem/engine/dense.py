@@ -76,7 +76,9 @@ class DenseState(Laws):
             self.before[first:last] = self.theta[first:last]
         own = slice(first, last)
         learning = step.distinct[own] > 0
-        a = np.where(learning, step.size[own], 0.0)[:, None]
+        step.trained[own] += step.weight[own]
+        size = step.weight[own] / step.trained[own] if np.isnan(step.a) else step.a
+        a = np.where(learning, size, 0.0)[:, None]
         self.theta[own] = (1 - a) * self.theta[own] + a * self._frequencies(step, first, last)
         error = self.scenario.training_error
         for row in range(first, last) if error > 0 else ():

@@ -47,6 +47,8 @@ KEYS = 2 * 296  # where its outputs start, 4 bytes each, in units of 4 bytes
 STRIDE = 336
 REACH = 500.0
 """A weight may grow to e^500 before the reference scale r is moved."""
+_SMALL = 1e-200
+"""A row whose factor g falls below this has its raw values rescaled."""
 LEAST = 1e-290
 """Raw values stay above this when they are rescaled: what is alive stays alive, as in exact arithmetic."""
 PAD = 8
@@ -716,7 +718,7 @@ def _deal(items, picks, cards, slots, count, by, which, taken, ends_at, free):
 def _mix_rows(
     r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
     published, published_at, published_size, replacement, weight, flags, tally, people,
-    seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
+    seed, replicate, round, decision, first, outputs, weights, distinct, totals, kinds, trouble,
     source, whose, which, by, asked, wanted, held, rank, taken, ends_at, free, shift, human, synthetic,
     some, items, picks, copies, card, lines, spans, stock, together,
 ):  # fmt: skip
@@ -726,7 +728,7 @@ def _mix_rows(
     flagging = flags[0] + flags[1] > 0
     counting = len(people) > 0
     for r in range(r0, r1):
-        distinct[r] = 0
+        distinct[r], totals[r] = 0, 0.0
         kinds[r] = 0
         if not active[r]:
             continue
@@ -853,6 +855,8 @@ def _mix_rows(
                     lines[v >> 3] = 1
                     spans[v >> 9] = 1
         distinct[r] = _collect(tally, lines, spans, outputs, weights, place[r])
+        for kind in range(4):
+            totals[r] += kinds[r, kind] * weight[r, kind]
     return True
 
 
@@ -886,16 +890,16 @@ def _collect(tally, lines, spans, outputs, weights, start):
 def mix(
     r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
     published, published_at, published_size, replacement, weight, flags, tally, people,
-    seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
+    seed, replicate, round, decision, first, outputs, weights, distinct, totals, kinds, trouble,
 ):  # fmt: skip
     """Gather the batches of rows r0..r1 and count them: what is in each, and with what weight.
 
     Row r fills ``sizes[r]`` slots by the rule of `ecosystem.mixing.Mixing`. Its different outputs are
     written in order to ``outputs[place[r]:]`` with their ``weights``; ``distinct[r]`` says how many,
-    ``kinds[r]`` how many items of each class there are: human, synthetic, and the same two where flagged;
-    ``weight[r]`` what an item of each weighs. Human items are drawn by the stream ``decision`` and, where
-    ``people`` is not empty, counted in it. ``flags`` are the chances that a synthetic and a human item is
-    flagged. Provider i reads the ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with
+    ``totals[r]`` what they weigh together, ``kinds[r]`` how many items of each class there are: human,
+    synthetic, and the same two where flagged; ``weight[r]`` what an item of each weighs. Human items are
+    drawn by the stream ``decision`` and, where ``people`` is not empty, counted in it. ``flags`` are the
+    chances that a synthetic and a human item is flagged. Provider i reads the ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with
     cumulative ``shares`` that add up to ``sums[i]``, infinite from the last on. ``tally`` is an
     `empty_tally`. Returns False if a batch asks an author for more items than it published; ``trouble`` then
     holds reader, author, wanted, had.
@@ -929,7 +933,7 @@ def mix(
     return _mix_rows(
         r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
         published, published_at, published_size, replacement, weight, flags, tally, people,
-        seed, replicate, round, decision, first, outputs, weights, distinct, kinds, trouble,
+        seed, replicate, round, decision, first, outputs, weights, distinct, totals, kinds, trouble,
         source, whose, which, by, asked, wanted, held, rank, taken, ends_at, free, shift, human, synthetic,
         some, items, picks, copies, card, lines, spans, stock, together,
     )  # fmt: skip
@@ -1174,46 +1178,6 @@ def refresh(r0, r1, factors, which, blocks, scales, tables):
             _refresh(blocks, r, scales, tables, factors[r])
 
 
-@kernel
-def steps(kinds, weight, distinct, a, weights, trained, sizes):
-    """Fill the ``weights`` W of the rows' batches and their step sizes, and add W to ``trained``.
-
-    ``kinds`` and ``weight``, shape (rows, 4), are what `mix` has counted and was given. The step is ``a``, or
-    W / ℓ where that is not a number; 0 where nothing in the batch weighs anything.
-    """
-    for r in range(len(distinct)):
-        total = 0.0
-        for kind in range(4):
-            total += kinds[r, kind] * weight[r, kind]
-        weights[r] = total
-        trained[r] += total
-        if distinct[r] > 0:
-            sizes[r] = total / trained[r] if np.isnan(a) else a
-
-
-@kernel
-def gains(distinct, sizes, weights, trained, accumulate, before, unit, after, gain, forget):
-    """Fill what `learn` needs to take steps of these ``sizes``: ``after``, ``gain`` and ``forget``.
-
-    Raw values have the ``unit`` of one item's weight under "accumulate", where ``after`` is exactly unit/ℓ.
-    Rows without a batch keep ``after`` and ``gain`` as they are.
-    """
-    for r in range(len(distinct)):
-        if distinct[r] == 0:
-            continue
-        if accumulate:
-            after[r] = unit[r] / trained[r]
-            gain[r] = 1 / unit[r]
-        else:
-            forget[r] = sizes[r] == 1
-            if forget[r]:
-                after[r] = 1 / weights[r]
-            else:
-                after[r] = before[r] * (1 - sizes[r])
-                gain[r] = sizes[r] / (weights[r] * after[r])
-            unit[r] = after[r] * trained[r]
-
-
 @inline
 def _settle(
     r, n, o, here, outputs, spots, now, worth, values, keys, ids, lows, counts, sums, useds, spare, free,
@@ -1295,7 +1259,7 @@ def _weigh(logs, worth, n, reference, inverse):
 
 @bare
 def _learn_rows(
-    r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables,
+    r0, r1, outputs, weights, place, distinct, totals, trained, a, g, unit, blocks, scales, tables,
     measuring, moved, spots, old, now, logs, worth,
 ):  # fmt: skip
     """Do what `learn` says, in room that is there for it.
@@ -1327,12 +1291,21 @@ def _learn_rows(
             return r
         here, o, own = firsts[r], place[r], spots[r % 3]
         table, inverse, base = table_of[r], inverses[r], bases[r]
-        start, add, step = starts[table], gain[r], ln(after[r] / before[r])
+        start, before, total = starts[table], g[r], totals[r]
+        trained[r] += total
+        forget = a == 1  # of all steps of the whole corpus, none is 1
+        if np.isnan(a):
+            after, add = unit[r] / trained[r], 1 / unit[r]
+        else:
+            after = 1 / total if forget else before * (1 - a)
+            add = 1.0 if forget else a / (total * after)
+            unit[r] = after * trained[r]
+        g[r], step = after, ln(after / before)
         for j in range(n):
             spot = _at(own, j)
             mine = values[np.int64(_at(ids, here + (spot >> 8))) * STRIDE + Y + ((spot & 255) >> 1)]
             old[j] = base * laws[start, _at(outputs, o + j)] if spot & 1 else mine
-        if forget[r]:
+        if forget:
             clear(blocks, r)
             bases[r], spreads[r], highests[r] = 0.0, 0.0, -np.inf
             heaviest = 0.0
@@ -1340,7 +1313,7 @@ def _learn_rows(
                 own[j] = 1
                 heaviest = max(heaviest, weights[o + j])
             references[r] = ln(add * heaviest)
-        reference, keep = references[r], 0.0 if forget[r] else 1.0
+        reference, keep = references[r], 0.0 if forget else 1.0
         for j in range(n):
             now[j] = add * _at(weights, o + j) + keep * _at(old, j)
         _logarithms(now, logs, n)
@@ -1348,10 +1321,10 @@ def _learn_rows(
             _logarithms(old, worth, n)
             divergence, kept = 0.0, 1.0
             for j in range(n):
-                theta = after[r] * now[j]
+                theta = after * now[j]
                 divergence += theta * (logs[j] - worth[j] + step)
                 kept -= theta
-            moved[r] = max(0.0, divergence + (kept * step if kept > 0 and not forget[r] else 0.0))
+            moved[r] = max(0.0, divergence + (kept * step if kept > 0 and not forget else 0.0))
         _weigh(logs, worth, n, reference, inverse)
         highest = highests[r]
         for j in range(n):
@@ -1363,20 +1336,27 @@ def _learn_rows(
         )  # fmt: skip
         if (highest - reference) * inverse > REACH:
             _refresh(blocks, r, scales, tables, 1.0)
+        if 0 < after < _SMALL:
+            factor = _number(_bits(after) >> 52 << 52)  # the power of 2 below
+            _refresh(blocks, r, scales, tables, factor)
+            g[r] /= factor
+            unit[r] /= factor
     return r1
 
 
 @kernel
 def learn(
-    r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables,
+    r0, r1, outputs, weights, place, distinct, totals, trained, a, g, unit, blocks, scales, tables,
     measuring, moved,
 ):  # fmt: skip
-    """Add the batches of rows r0..r1 to what they have learned.
+    """Move rows r0..r1 towards their batches, which `mix` has gathered.
 
-    Raw values of the outputs in the batch grow by ``gain[r]`` times their weight; where ``forget[r]`` all
-    that was learned before is gone. ``before`` and ``after`` are g of the two rounds; if ``measuring``,
-    ``moved[r]`` becomes the Kullback-Leibler divergence of the new law from the old. Returns the first row
-    that was not done because the pool or its list of blocks has no room for it, or r1.
+    Steps are of size ``a`` or, where that is not a number, W/ℓ, the weight of the batch (``totals``) over
+    that of all batches up to this one: ``trained``, to which it is added. Raw values of the outputs in the
+    batch grow by a multiple of their weight, and ``g`` follows: they have the ``unit`` of one item's weight
+    under "accumulate", where g is exactly unit/ℓ. If ``measuring``, ``moved[r]`` becomes the Kullback-Leibler
+    divergence of the new law from the old. Returns the first row that was not done because the pool or its
+    list of blocks has no room for it, or r1.
     """
     most = 1
     for r in range(r0, r1):
@@ -1384,9 +1364,26 @@ def learn(
     spots = np.empty((3, most), np.int64)
     old, now, logs, worth = np.empty(most + 8), np.empty(most + 8), np.empty(most + 8), np.empty(most + 8)
     return _learn_rows(
-        r0, r1, outputs, weights, place, distinct, gain, forget, before, after, blocks, scales, tables,
+        r0, r1, outputs, weights, place, distinct, totals, trained, a, g, unit, blocks, scales, tables,
         measuring, moved, spots, old, now, logs, worth,
     )  # fmt: skip
+
+
+@kernel
+def turn(r, mixing, learning, publishing, ahead):
+    """Do a round of a range of rows: what `mix`, `learn` and, if ``ahead``, `publish` are to be given.
+
+    ``r`` is −1 to begin with. Returns −1 if a batch cannot be gathered; else the first row for which there
+    must be made room before it goes on from there, or what follows the last row if all is done.
+    """
+    if r < 0:
+        if not mix(*mixing):
+            return r
+        r = 0
+    r = learn(r, *learning)
+    if ahead and r == learning[0]:
+        publish(*publishing)
+    return r
 
 
 @bare

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +40,10 @@ class Step:
         The different outputs of every row's batch in order, and their weights.
     at, distinct : ndarray of int64, shape (rows,)
         Where they start and how many they are.
-    weight, size, trained : ndarray, shape (rows,)
-        Weight W of the batch, step size a(k), and ℓ(k), weight of all batches up to this one.
-    accumulate : bool
-        Whether the step is that of the whole corpus, a(k) = W/ℓ(k).
+    weight, trained : ndarray, shape (rows,)
+        Weight W of the batch, and of all batches that were learned: ℓ(k−1) before, and ℓ(k) after.
+    a : float
+        Step size a(k), the same for all; not a number where it is that of the whole corpus, W/ℓ(k).
     round : int
         k.
     """
@@ -52,9 +53,8 @@ class Step:
     at: Integers
     distinct: Integers
     weight: Floats
-    size: Floats
     trained: Floats
-    accumulate: bool
+    a: float
     round: int = 0
 
 
@@ -89,7 +89,7 @@ class Laws(ABC):
         human = human_table(scenario.source.law)
         at = np.zeros(self.rows, dtype=np.int64)
         at[first : first + rows] = np.arange(rows) * size
-        distinct = np.zeros(self.rows, dtype=np.int64)
+        distinct, total = np.zeros(self.rows, dtype=np.int64), np.zeros(self.rows)
         outputs, weights = np.empty(rows * size, dtype=np.int32), np.empty(rows * size)
         own = slice(first, first + rows)
         empty = np.zeros((1, self.rows), dtype=np.int64)
@@ -99,10 +99,9 @@ class Laws(ABC):
             np.zeros(len(self.replicates), dtype=np.int64), np.zeros(0, dtype=np.int32), empty, empty, False,
             np.ones((rows, 4)), np.zeros(2), tally, np.zeros(0, dtype=np.int64), self.seed,
             self.replicates.start, 0, int(Decision.INITIAL), first, outputs, weights, distinct[own],
-            np.zeros((rows, 4), dtype=np.int64), np.zeros(4, dtype=np.int64),
+            total[own], np.zeros((rows, 4), dtype=np.int64), np.zeros(4, dtype=np.int64),
         )  # fmt: skip
-        full = np.full(self.rows, float(size))
-        return Step(outputs, weights, at, distinct, full, np.ones(self.rows), full, accumulate=False)
+        return Step(outputs, weights, at, distinct, total, np.zeros(self.rows), a=1.0)
 
     @abstractmethod
     def set_temperature(self, temperature: Floats) -> None:
@@ -115,6 +114,21 @@ class Laws(ABC):
     @abstractmethod
     def learn(self, cut: int, step: Step, measuring: bool) -> None:
         """Move the rows of a cut towards their batches."""
+
+    def turn(
+        self, cut: int, mixing: tuple[Any, ...], step: Step, measuring: bool, rules: Rules,
+        ahead: Published | None,
+    ) -> bool:  # fmt: skip
+        """Let the rows of a cut gather their batches, learn and, where there is room for it, publish ahead.
+
+        ``mixing`` is what `ecosystem.engine.kernels.mix` is to be given. Returns False where it refuses.
+        """
+        if not kernels.mix(*mixing):
+            return False
+        self.learn(cut, step, measuring)
+        if ahead is not None:
+            self.publish(cut, rules, ahead, step.round + 1)
+        return True
 
     @abstractmethod
     def distributions(self, first: int, last: int) -> Floats:

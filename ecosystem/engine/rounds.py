@@ -300,24 +300,14 @@ class Rounds:
         """
         rows, schedule = len(self.laws.active), self.rules[0].schedule  # it depends on no replicate's state
         kinds = np.zeros((rows, 4), dtype=np.int64)
-        distinct, trained = np.zeros(rows, dtype=np.int64), self.trained.copy()
-        accumulate = schedule.kind == "accumulate"
-        a = np.nan if accumulate else schedule.step_size(self.round, 1.0, 1.0)  # the same for all rows
-        step = Step(*self._room(), distinct, np.zeros(rows), np.zeros(rows), trained, accumulate, self.round)
-        gather, then = self._gathering(step, kinds), self._blank() if ahead else None
-
-        def train(cut: int) -> None:
-            own = slice(*self.cuts[cut])
-            gather(cut)
-            kernels.steps(
-                kinds[own], self._plan.weight[own], distinct[own], a, step.weight[own], step.trained[own],
-                step.size[own],
-            )  # fmt: skip
-            self.laws.learn(cut, step, recorded)
-            if then is not None:
-                self._publish(cut, then, self.round + 1)
-
-        self._each(train)
+        # Of all steps but those of the whole corpus the size is the same for all rows.
+        a = np.nan if schedule.kind == "accumulate" else schedule.step_size(self.round, 1.0, 1.0)
+        trained = self.trained.copy()
+        step = Step(
+            *self._room(), np.zeros(rows, dtype=np.int64), np.zeros(rows), trained, float(a), self.round
+        )
+        then = self._blank() if ahead else None
+        self._each(self._turns(step, kinds, recorded, then))
         self.trained, self._ahead = trained, then
         return kinds
 
@@ -325,27 +315,29 @@ class Rounds:
         """Return where batches are to be written: outputs, weights, and where each row's start."""
         return self._plan.outputs, self._plan.weights, self._plan.batch_at
 
-    def _gathering(self, step: Step, kinds: np.ndarray) -> Callable[[int], None]:
-        """Return how the batches of a cut are gathered, into ``step`` and ``kinds``."""
+    def _turns(
+        self, step: Step, kinds: Integers, measuring: bool, ahead: Published | None
+    ) -> Callable[[int], None]:
+        """Return how the rows of a cut gather their batches, learn and, where there is room, publish."""
         plan = self._plan
         readable = {rules.window: self._readable(rules.window) for rules in self.rules[: len(self._books)]}
 
-        def gather(cut: int) -> None:
+        def turn(cut: int) -> None:
             first, last = self.cuts[cut]
             own, rules, trouble = slice(first, last), self._of_cut(cut), np.zeros(4, dtype=np.int64)
             counting = self.observing and not rules.reused
-            done = kernels.mix(
+            mixing = (
                 0, last - first, self.n, self.laws.active[own], plan.fresh[own], plan.batch[own],
                 plan.batch_at[own], *_reading(rules), *_people(rules), plan.law, *readable[rules.window],
                 self.config.with_replacement, plan.weight[own], _flags(rules), self.tallies[cut],
                 self.accounts.human_counts[first // self.n] if counting else _NO_COUNTS, self.config.seed,
                 self.replicates.start, self.round, int(Decision.HUMAN), first, step.outputs, step.weights,
-                step.distinct[own], kinds[own], trouble,
+                step.distinct[own], step.weight[own], kinds[own], trouble,
             )  # fmt: skip
-            if not done:
+            if not self.laws.turn(cut, mixing, step, measuring, rules, ahead):
                 raise InputError(shortage(*trouble.tolist()))
 
-        return gather
+        return turn
 
     def _readable(self, window: int) -> tuple[np.ndarray, Integers, Integers]:
         """Return the items of the last rounds, where each row's are and how many, shape (rounds, rows)."""

@@ -14,8 +14,8 @@ from ecosystem.laws import SparseLaws
 from ecosystem.scenario import Scenario
 from ecosystem.types import Floats
 
-_SMALL = 1e-200
-"""A row whose factor g falls below this has its raw values rescaled."""
+_NOTHING = Published(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+_NO_SCORE = np.zeros(1)
 
 
 class _Shard:
@@ -165,39 +165,46 @@ class SparseState(Laws):
 
     def publish(self, cut: int, rules: Rules, published: Published, round: int) -> None:
         """Draw what the rows of a cut publish."""
+        kernels.publish(*self._publishing(cut, rules, published, round))
+
+    def learn(self, cut: int, step: Step, measuring: bool) -> None:
+        """Move the rows of a cut towards their batches."""
+        shard, row = self.shards[cut], 0
+        while (row := kernels.learn(row, *self._learning(cut, step, measuring))) < shard.rows:
+            shard.make_room(row, int(step.distinct[shard.first + row]))
+
+    def turn(
+        self, cut: int, mixing: tuple[Any, ...], step: Step, measuring: bool, rules: Rules,
+        ahead: Published | None,
+    ) -> bool:  # fmt: skip
+        """Let the rows of a cut gather their batches, learn and, where there is room, publish ahead."""
+        shard, row = self.shards[cut], -1
+        while True:
+            learning = self._learning(cut, step, measuring)
+            publishing = self._publishing(cut, rules, ahead or _NOTHING, step.round + 1)
+            row = kernels.turn(row, mixing, learning, publishing, ahead is not None)
+            if row < 0 or row == shard.rows:
+                return row == shard.rows
+            shard.make_room(row, int(step.distinct[shard.first + row]))  # in other arrays
+
+    def _publishing(self, cut: int, rules: Rules, published: Published, round: int) -> tuple[Any, ...]:
         shard = self.shards[cut]
         own = slice(shard.first, shard.first + shard.rows)
-        score = rules.score if rules.score is not None else np.zeros(1)
-        kernels.publish(
+        score = rules.score if rules.score is not None else _NO_SCORE
+        return (
             0, shard.rows, self.n, published.items, published.at[own], published.size[own], self.active[own],
             shard.blocks, shard.scales, self.tables, self.seed, self.replicates.start, round, shard.first,
             rules.best_of, rules.verifier_error, score,
         )  # fmt: skip
 
-    def learn(self, cut: int, step: Step, measuring: bool) -> None:
-        """Move the rows of a cut towards their batches."""
+    def _learning(self, cut: int, step: Step, measuring: bool) -> tuple[Any, ...]:
         shard = self.shards[cut]
         own = slice(shard.first, shard.first + shard.rows)
-        g, after = self.g[own], self.g[own].copy()
-        gain, forget, unit = np.ones(shard.rows), np.zeros(shard.rows, dtype=bool), self.unit[own]
-        kernels.gains(
-            step.distinct[own], step.size[own], step.weight[own], step.trained[own], step.accumulate, g,
-            unit, after, gain, forget,
+        return (
+            shard.rows, step.outputs, step.weights, step.at[own], step.distinct[own], step.weight[own],
+            step.trained[own], step.a, self.g[own], self.unit[own], shard.blocks, shard.scales, self.tables,
+            measuring, self.moved[own],
         )  # fmt: skip
-        row = 0
-        while row < shard.rows:
-            row = kernels.learn(
-                row, shard.rows, step.outputs, step.weights, step.at[own], step.distinct[own], gain, forget,
-                g, after, shard.blocks, shard.scales, self.tables, measuring, self.moved[own],
-            )  # fmt: skip
-            if row < shard.rows:
-                shard.make_room(row, int(step.distinct[shard.first + row]))
-        g[:] = after
-        if (small := (g > 0) & (g < _SMALL)).any():
-            factors = np.where(small, np.exp2(np.floor(np.log2(np.where(small, g, 1.0)))), 1.0)
-            kernels.refresh(0, shard.rows, factors, small, shard.blocks, shard.scales, self.tables)
-            g /= factors
-            unit /= factors
 
     def _pretrain(self, scenario: Scenario) -> None:
         """Start every row from the frequencies of human items of its own."""

@@ -189,16 +189,14 @@ def test_random_rounds_against_a_plain_twin(data):
         chosen = [data.draw(batches(size)) for _ in range(n)]
         distinct = np.array([len(outputs) for outputs, _ in chosen])
         weight = np.array([weights.sum() for _, weights in chosen])
-        a = np.where(
-            schedule == "accumulate",
-            weight / (trained + weight),
-            data.draw(st.sampled_from([1e-6, 0.1, 0.5, 0.99, 1.0])),
-        )
-        trained += weight
+        sizes = [np.nan] if schedule == "accumulate" else [1e-6, 0.1, 0.5, 0.99, 1.0]
+        given = data.draw(st.sampled_from(sizes))
+        a = weight / (trained + weight) if np.isnan(given) else np.full(n, given)
+        now = trained + weight
         outputs = np.concatenate([outputs for outputs, _ in chosen])
         step = Step(
             outputs, np.concatenate([weights for _, weights in chosen]), np.cumsum(distinct) - distinct,
-            distinct, weight, a, trained.copy(), schedule == "accumulate", k,
+            distinct, weight, trained, given, k,
         )  # fmt: skip
         before = twin.theta.copy()
         for row, (own, weights) in enumerate(chosen):
@@ -209,6 +207,7 @@ def test_random_rounds_against_a_plain_twin(data):
             if k == 1:
                 close_divergence(state.moved[slice(*cuts[cut])], twin.theta, before, slice(*cuts[cut]))
         check(state)
+        np.testing.assert_array_equal(trained, now)
         np.testing.assert_allclose(state.distributions(0, n), twin.theta, rtol=1e-9, atol=1e-15)
         np.testing.assert_allclose(state.final()[0], twin.theta, rtol=1e-9, atol=1e-15)
         if data.draw(st.booleans()):
@@ -289,15 +288,15 @@ def test_a_hundred_thousand_batches_do_not_drift(a, temperature, rounds=100_000)
     state = SparseState(scenario, range(1), [(0, 1)])
     items = np.random.default_rng(4).zipf(1.3, (rounds, 3)) % size
     at = np.zeros(1, dtype=np.int64)
-    theta = scenario.source.law.copy()
+    theta, trained = scenario.source.law.copy(), np.array([float(prior)])
     for k, batch in enumerate(items, 1):
         outputs, counts = np.unique(batch, return_counts=True)
-        trained = np.array([prior + 3.0 * k])
-        step = 3 / trained if a is None else np.array([a])
+        step = 3 / (prior + 3 * k) if a is None else a
         state.learn(0, Step(outputs.astype(np.int32), counts.astype(float), at, np.array([len(outputs)]),
-                            np.array([3.0]), step, trained, a is None, k), measuring=k % 7 == 0)  # fmt: skip
-        theta *= 1 - step[0]
-        np.add.at(theta, batch, step[0] / 3)
+                            np.array([3.0]), trained, np.nan if a is None else a, k),
+                    measuring=k % 7 == 0)  # fmt: skip
+        theta *= 1 - step
+        np.add.at(theta, batch, step / 3)
     check(state)
     law = state.distributions(0, 1)[0]
     assert law.sum() == pytest.approx(1, abs=1e-9)
