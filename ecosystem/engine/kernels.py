@@ -899,10 +899,10 @@ def mix(
     ``totals[r]`` what they weigh together, ``kinds[r]`` how many items of each class there are: human,
     synthetic, and the same two where flagged; ``weight[r]`` what an item of each weighs. Human items are
     drawn by the stream ``decision`` and, where ``people`` is not empty, counted in it. ``flags`` are the
-    chances that a synthetic and a human item is flagged. Provider i reads the ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with
-    cumulative ``shares`` that add up to ``sums[i]``, infinite from the last on. ``tally`` is an
-    `empty_tally`. Returns False if a batch asks an author for more items than it published; ``trouble`` then
-    holds reader, author, wanted, had.
+    chances that a synthetic and a human item is flagged. Provider i reads the
+    ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with cumulative ``shares`` that add up
+    to ``sums[i]``, infinite from the last on. ``tally`` is an `empty_tally`. Returns False if a batch asks an
+    author for more items than it published; ``trouble`` then holds reader, author, wanted, had.
     """
     most, crowd, stock = 1, 8, 1
     for r in range(r0, r1):
