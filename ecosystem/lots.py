@@ -51,8 +51,8 @@ class Lot(ABC):
         """Rounds done."""
 
     @abstractmethod
-    def step(self) -> None:
-        """Run one round."""
+    def advance(self) -> None:
+        """Run the next round, or the next few where nobody looks in between."""
 
     @abstractmethod
     def part(self, dense: bool = True) -> Part:
@@ -76,8 +76,8 @@ class AgentsLot(Lot):
         """Rounds done."""
         return self.eco.round
 
-    def step(self) -> None:
-        """Run one round."""
+    def advance(self) -> None:
+        """Run the next round."""
         self.eco.step()
 
     def part(self, dense: bool = True) -> Part:
@@ -106,9 +106,9 @@ class CompiledLot(Lot):
         """Rounds done."""
         return self.rounds.round
 
-    def step(self) -> None:
-        """Run one round."""
-        self.rounds.step()
+    def advance(self) -> None:
+        """Run the next round, or the next few where none of them is recorded."""
+        self.rounds.advance()
         if self.rounds.recorded(self.round):
             self._record()
 
@@ -175,7 +175,7 @@ def run_lots(scenario: Scenario, replicates: range, engine: str = "auto", thread
     while replicates:
         ahead = lot(scenario, replicates, engine, threads)
         while ahead.running:
-            ahead.step()
+            ahead.advance()
         parts.append(ahead.part())
         replicates = replicates[len(ahead.replicates) :]
     return parts

@@ -52,9 +52,10 @@ def run(
         faster (truncated sampling, T = 0 and training errors look at every output: there about as fast).
         "auto": compiled wherever it covers the scenario.
     workers : int, optional
-        Threads of the compiled engine (by default one per processor), or processes over which the agents'
-        replicates are divided (by default none). What comes out does not depend on it. With processes a
-        script needs ``if __name__ == "__main__":``, and Ctrl-C and checkpoints keep whole replicates only.
+        Threads of the compiled engine (at most, and by default, one per processor), or processes over which
+        the agents' replicates are divided (by default none). What comes out does not depend on it. With
+        processes a script needs ``if __name__ == "__main__":``, and Ctrl-C and checkpoints keep whole
+        replicates only.
     progress : bool
         Whether to show a progress bar.
     resume : Trajectory, optional
@@ -74,8 +75,9 @@ def run(
     Raises
     ------
     Interrupted
-        On Ctrl-C, after the round under way: carries the results so far, all of them if that was the last
-        round. A second Ctrl-C stops at once.
+        On Ctrl-C, after the round under way (the compiled engine: after those that it runs in one go, a
+        fraction of a second): carries the results so far, all of them if that was the last round. A second
+        Ctrl-C stops at once.
     InputError
         If an argument is not allowed, or ``resume`` or ``checkpoint`` are of another scenario.
     """
@@ -142,7 +144,9 @@ class _Job:
                 raise InputError(f"engine = {engine!r}: the run to go on from is by {before!r}; leave it out")
             engine = before
         engine = chosen(scenario, engine)
-        threads = workers or (processors() if engine == "compiled" else 1)
+        threads = workers or 1
+        if engine == "compiled":  # more threads than processors only wait for each other
+            threads = min(workers or processors(), processors())
         place = None if checkpoint is None else Path(checkpoint)
         job = cls(scenario, int(replicates), engine, int(threads), place, float(every))
         if resume is not None:
@@ -182,8 +186,9 @@ class _Job:
             current = self.under_way or lot(self.scenario, ahead, self.engine, self.workers)
             self.under_way = current
             while current.running and not interrupted():
-                current.step()
-                bar.update(len(current.replicates))
+                before = current.round
+                current.advance()
+                bar.update(len(current.replicates) * (current.round - before))
                 if self.checkpoint is not None and time.monotonic() - saved >= self.every:
                     self._save(self.checkpoint)
                     saved = time.monotonic()
@@ -324,7 +329,7 @@ def _ignored() -> Iterator[None]:
 
 @contextmanager
 def _interrupted_between_rounds() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C ask for a stop after the current round; a second Ctrl-C stops at once.
+    """Let Ctrl-C ask for a stop after the rounds under way; a second Ctrl-C stops at once.
 
     Outside the main thread, where Python delivers no signals, the answer is always no.
     """

@@ -76,11 +76,11 @@ def announce(scenario: "Scenario | None" = None) -> None:
     from ecosystem.engine import kernels
     from ecosystem.engine.rounds import Rounds, whole_laws
 
-    name = "learn"
+    name = "turns"
     if scenario is not None:
         if rounds_of(scenario) is not Rounds:
             return  # in counts: compiles next to nothing
-        name = "mix" if whole_laws(scenario) else "learn"
+        name = "mix" if whole_laws(scenario) else "turns"
     kernel = getattr(kernels, name)
     if not kernel.signatures and not any(Path(kernel.stats.cache_path).glob(f"kernels.{name}-*.nbi")):
         print("compiling the engine, once on this machine (half a minute) ...", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ecosystem import metrics
 from ecosystem.engine.dense import DenseState
-from ecosystem.engine.laws import Published, Step
+from ecosystem.engine.laws import Published, Stretch
 from ecosystem.engine.rounds import Rounds
 from ecosystem.errors import InputError
 from ecosystem.interventions import Rules
@@ -70,10 +70,9 @@ class CountedRounds(Rounds):
         outputs = np.tile(np.arange(self.size, dtype=np.int32), rows)
         return outputs, np.zeros(rows * self.size), np.arange(rows) * self.size
 
-    def _turns(
-        self, step: Step, kinds: Integers, measuring: bool, ahead: Published | None
-    ) -> Callable[[int], None]:
-        weights, weight = step.weights.reshape(-1, self.size), self._plan.weight
+    def _turning(self, stretch: Stretch, kinds: Integers) -> Callable[[int], None]:
+        step, weight = stretch.step, self._plan.weight
+        weights = step.weights.reshape(-1, self.size)
 
         def turn(cut: int) -> None:
             for row in range(*self.cuts[cut]):
@@ -83,9 +82,9 @@ class CountedRounds(Rounds):
                     weights[row] = weight[row] @ got
                     step.weight[row] = weight[row] @ kinds[row]
                     step.distinct[row] = self.size if step.weight[row] > 0 else 0
-            self.laws.learn(cut, step, measuring)
-            if ahead is not None:
-                self._publish(cut, ahead, step.round + 1)
+            self.laws.learn(cut, step, stretch.measuring)
+            if stretch.ahead:
+                self._publish(cut, stretch.stocks[1], step.round + 1)
 
         return turn
 

@@ -61,6 +61,10 @@ _COPIED = 16
 """Items of authors that are copied, for one in a batch, at most."""
 _NONE = 2**31 - 1
 """The key of an entry that is not there."""
+LINE = 8
+"""Numbers in a cache line, which threads that write are to have for themselves."""
+_PATIENCE = 20_000
+"""Looks at what others have done before a thread that waits for them goes to sleep: within a millisecond."""
 
 
 class Blocks(NamedTuple):
@@ -529,10 +533,10 @@ def _publish_rows(
 
 @kernel
 def publish(
-    r0, r1, n, out, place, size, active, blocks, scales, tables, seed, replicate, round, first, best, errs,
+    round, out, r0, r1, n, place, size, active, blocks, scales, tables, seed, replicate, first, best, errs,
     score,
 ):  # fmt: skip
-    """Draw what rows r0..r1 publish this round, in order, into ``out``.
+    """Draw what rows r0..r1 publish in a round, in order, into ``out``.
 
     Row r is provider (first + r) % n of replicate ``replicate + (first + r) // n``. It publishes ``size[r]``
     items at ``place[r]``: each the best by ``score`` of ``best`` candidates, or the first of them unseen with
@@ -720,7 +724,7 @@ def _mix_rows(
     published, published_at, published_size, replacement, weight, flags, tally, people,
     seed, replicate, round, decision, first, outputs, weights, distinct, totals, kinds, trouble,
     source, whose, which, by, asked, wanted, held, rank, taken, ends_at, free, shift, human, synthetic,
-    some, items, picks, copies, card, lines, spans, stock, together,
+    some, items, picks, copies, card, lines, spans, got, stock, together,
 ):  # fmt: skip
     """Do what `mix` says, in room that is there for it."""
     depth = published_size.shape[0]
@@ -729,7 +733,6 @@ def _mix_rows(
     counting = len(people) > 0
     for r in range(r0, r1):
         distinct[r], totals[r] = 0, 0.0
-        kinds[r] = 0
         if not active[r]:
             continue
         row = first + r
@@ -832,7 +835,7 @@ def _mix_rows(
             items[human[i]] = v
             if counting:
                 people[v] += 1
-        kinds[r, 0], kinds[r, 1] = humans, others
+        got[0], got[1], got[2], got[3] = humans, others, 0, 0
         # Weigh them in ``tally``, and mark where: which lines of 8 outputs there are, and which 64 lines.
         if not flagging and weight[r, 0] == 1 and weight[r, 1] == 1:
             for s in range(m):
@@ -846,9 +849,9 @@ def _mix_rows(
             for s in range(m):
                 kind = 0 if source[s] < share else 1
                 if flagging and which[s] < flags[1 - kind]:
-                    kinds[r, kind] -= 1
+                    got[kind] -= 1
                     kind += 2
-                    kinds[r, kind] += 1
+                    got[kind] += 1
                 if weight[r, kind] > 0:
                     v = np.int64(items[s])
                     tally[v] += weight[r, kind]
@@ -856,7 +859,8 @@ def _mix_rows(
                     spans[v >> 9] = 1
         distinct[r] = _collect(tally, lines, spans, outputs, weights, place[r])
         for kind in range(4):
-            totals[r] += kinds[r, kind] * weight[r, kind]
+            totals[r] += got[kind] * weight[r, kind]
+            kinds[r, kind] += got[kind]
     return True
 
 
@@ -888,18 +892,18 @@ def _collect(tally, lines, spans, outputs, weights, start):
 
 @kernel
 def mix(
-    r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide, law,
-    published, published_at, published_size, replacement, weight, flags, tally, people,
-    seed, replicate, round, decision, first, outputs, weights, distinct, totals, kinds, trouble,
+    round, published, r0, r1, n, active, fresh, sizes, place, pointer, authors, shares, sums, ends, guide,
+    law, published_at, published_size, replacement, weight, flags, tally, people, seed, replicate, decision,
+    first, outputs, weights, distinct, totals, kinds, trouble,
 ):  # fmt: skip
     """Gather the batches of rows r0..r1 and count them: what is in each, and with what weight.
 
     Row r fills ``sizes[r]`` slots by the rule of `ecosystem.mixing.Mixing`. Its different outputs are
-    written in order to ``outputs[place[r]:]`` with their ``weights``; ``distinct[r]`` says how many,
-    ``totals[r]`` what they weigh together, ``kinds[r]`` how many items of each class there are: human,
-    synthetic, and the same two where flagged; ``weight[r]`` what an item of each weighs. Human items are
-    drawn by the stream ``decision`` and, where ``people`` is not empty, counted in it. ``flags`` are the
-    chances that a synthetic and a human item is flagged. Provider i reads the
+    written in order to ``outputs[place[r]:]`` with their ``weights``; ``distinct[r]`` says how many, and
+    ``totals[r]`` what they weigh together. To ``kinds[r]`` is added how many items of each class there are:
+    human, synthetic, and the same two where flagged; ``weight[r]`` is what an item of each weighs. Human
+    items are drawn by the stream ``decision`` and, where ``people`` is not empty, counted in it. ``flags``
+    are the chances that a synthetic and a human item is flagged. Provider i reads the
     ``authors[pointer[i]:pointer[i+1]]`` (filled up to a multiple of 8) with cumulative ``shares`` that add up
     to ``sums[i]``, infinite from the last on. ``tally`` is an `empty_tally`. Returns False if a batch asks an
     author for more items than it published; ``trouble`` then holds reader, author, wanted, had.
@@ -935,7 +939,7 @@ def mix(
         published, published_at, published_size, replacement, weight, flags, tally, people,
         seed, replicate, round, decision, first, outputs, weights, distinct, totals, kinds, trouble,
         source, whose, which, by, asked, wanted, held, rank, taken, ends_at, free, shift, human, synthetic,
-        some, items, picks, copies, card, lines, spans, stock, together,
+        some, items, picks, copies, card, lines, spans, np.zeros(4, np.int64), stock, together,
     )  # fmt: skip
 
 
@@ -1346,7 +1350,7 @@ def _learn_rows(
 
 @kernel
 def learn(
-    r0, r1, outputs, weights, place, distinct, totals, trained, a, g, unit, blocks, scales, tables,
+    r0, a, r1, outputs, weights, place, distinct, totals, trained, g, unit, blocks, scales, tables,
     measuring, moved,
 ):  # fmt: skip
     """Move rows r0..r1 towards their batches, which `mix` has gathered.
@@ -1367,23 +1371,6 @@ def learn(
         r0, r1, outputs, weights, place, distinct, totals, trained, a, g, unit, blocks, scales, tables,
         measuring, moved, spots, old, now, logs, worth,
     )  # fmt: skip
-
-
-@kernel
-def turn(r, mixing, learning, publishing, ahead):
-    """Do a round of a range of rows: what `mix`, `learn` and, if ``ahead``, `publish` are to be given.
-
-    ``r`` is −1 to begin with. Returns −1 if a batch cannot be gathered; else the first row for which there
-    must be made room before it goes on from there, or what follows the last row if all is done.
-    """
-    if r < 0:
-        if not mix(*mixing):
-            return r
-        r = 0
-    r = learn(r, *learning)
-    if ahead and r == learning[0]:
-        publish(*publishing)
-    return r
 
 
 @bare
@@ -1413,3 +1400,85 @@ def touched(r0, r1, g, blocks, pointer, outputs, values):
                 values[at_end] = g[r] * blocks.values[at + Y + k]
                 at_end += 1
         pointer[r - r0 + 1] = at_end
+
+
+# --- rounds -----------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _look(context: Any, counts: Any, i: Any) -> Any:
+    """Return counts[i], and see all that was written before another thread stored it there."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load_atomic(builder.gep(array.data, [arguments[1]]), "acquire", 8)
+
+    return types.int64(counts, types.int64), code
+
+
+@intrinsic
+def _show(context: Any, counts: Any, i: Any, count: Any) -> Any:
+    """Store counts[i] for other threads, with all that was written before."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.gep(array.data, [arguments[1]])
+        builder.store_atomic(arguments[2], place, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(counts, types.int64, types.int64), code
+
+
+@intrinsic
+def _pause(context: Any) -> Any:
+    """Let the other thread of a core go first for a moment, where processors know how."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if builder.module.triple.startswith(("x86_64", "i686")):
+            pause = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", [], pause), [])
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@inline
+def _all_did(done, k):
+    """Wait until all have done k rounds, for a while; return whether they have."""
+    for c in range(0, len(done), LINE):
+        looks = 0
+        while _look(done, c) < k:
+            if looks == _PATIENCE:
+                return False
+            looks += 1
+            _pause()
+    return True
+
+
+@kernel
+def turns(k, r, first, steps, stocks, mixing, learning, publishing, ahead, done, own):
+    """Do rounds with a range of rows, in step with those who do the same rounds with all other ranges.
+
+    ``mixing``, ``learning`` and ``publishing`` are what `mix`, `learn` and `publish` are to be given, but for
+    what differs from round to round: round ``first + k`` takes a step of size ``steps[k]`` and reads the
+    items ``stocks[k % 3]``; for the round after it, ``stocks[(k+1) % 3]`` is published, for the last one only
+    if ``ahead``. ``done[LINE * c]`` says how many rounds range c has done; ``own`` is the index of this one.
+
+    To begin with, k = 0 and r = −1. Returns both, to go on from: k is the number of rounds where all are
+    done, and r ≥ 0 a row for which there must be made room. Otherwise `mix` is in trouble, or the others take
+    their time.
+    """
+    rows = learning[0]
+    while k < len(steps):
+        if r < 0:
+            if not (_all_did(done, k) and mix(first + k, stocks[k % 3], *mixing)):
+                return k, r
+            r = 0
+        r = learn(r, steps[k], *learning)
+        if r < rows:
+            return k, r
+        k, r = k + 1, -1
+        if ahead or k < len(steps):
+            publish(first + k, stocks[k % 3], *publishing)
+        _show(done, own, k)
+    return k, r

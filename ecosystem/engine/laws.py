@@ -1,7 +1,8 @@
 """What the compiled engine keeps of providers: the seam between the round and its representations."""
 
+import threading
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,37 @@ class Step:
     round: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Rounds that are run without looking in between.
+
+    Attributes
+    ----------
+    step : Step
+        The first of them; the others use its arrays again.
+    sizes : ndarray, shape (rounds,)
+        Their step sizes a(k).
+    stocks : tuple of three Published
+        What was, and will be, published for the first, the second, the third, again the first ...
+    ahead : bool
+        Whether to publish for the round after the last of them as well.
+    measuring : bool
+        Whether it is one round, which is recorded.
+    done : ndarray of int64
+        How many rounds each range of rows has done, in cache lines of their own.
+    broken : threading.Event
+        Set where a range of rows cannot go on: the others are not to wait for it.
+    """
+
+    step: Step
+    sizes: Floats
+    stocks: tuple[Published, Published, Published]
+    ahead: bool
+    measuring: bool
+    done: Integers
+    broken: threading.Event = field(default_factory=threading.Event)
+
+
 class Laws(ABC):
     """What all rows (providers of all replicates) have learned, cut into ranges that threads work on.
 
@@ -94,11 +126,11 @@ class Laws(ABC):
         own = slice(first, first + rows)
         empty = np.zeros((1, self.rows), dtype=np.int64)
         kernels.mix(
-            0, rows, n, np.ones(rows, dtype=bool), np.ones(rows), np.full(rows, size), at[own],
-            np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(n), *human,
-            np.zeros(len(self.replicates), dtype=np.int64), np.zeros(0, dtype=np.int32), empty, empty, False,
-            np.ones((rows, 4)), np.zeros(2), tally, np.zeros(0, dtype=np.int64), self.seed,
-            self.replicates.start, 0, int(Decision.INITIAL), first, outputs, weights, distinct[own],
+            0, np.zeros(0, dtype=np.int32), 0, rows, n, np.ones(rows, dtype=bool), np.ones(rows),
+            np.full(rows, size), at[own], np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int64),
+            np.zeros(0), np.zeros(n), *human, np.zeros(len(self.replicates), dtype=np.int64), empty, empty,
+            False, np.ones((rows, 4)), np.zeros(2), tally, np.zeros(0, dtype=np.int64), self.seed,
+            self.replicates.start, int(Decision.INITIAL), first, outputs, weights, distinct[own],
             total[own], np.zeros((rows, 4), dtype=np.int64), np.zeros(4, dtype=np.int64),
         )  # fmt: skip
         return Step(outputs, weights, at, distinct, total, np.zeros(self.rows), a=1.0)
@@ -116,18 +148,19 @@ class Laws(ABC):
         """Move the rows of a cut towards their batches."""
 
     def turn(
-        self, cut: int, mixing: tuple[Any, ...], step: Step, measuring: bool, rules: Rules,
-        ahead: Published | None,
-    ) -> bool:  # fmt: skip
-        """Let the rows of a cut gather their batches, learn and, where there is room for it, publish ahead.
+        self, cut: int, rules: Rules, items: np.ndarray, mixing: tuple[Any, ...], stretch: Stretch
+    ) -> bool:
+        """Let the rows of a cut gather their batches, learn and publish: one round after the other.
 
-        ``mixing`` is what `ecosystem.engine.kernels.mix` is to be given. Returns False where it refuses.
+        Here it is one round, which leaves no one to wait for. Batches of the first are from ``items``; what
+        else `ecosystem.engine.kernels.mix` is to be given is ``mixing``. Returns False where it refuses.
         """
-        if not kernels.mix(*mixing):
+        step = stretch.step
+        if not kernels.mix(step.round, items, *mixing):
             return False
-        self.learn(cut, step, measuring)
-        if ahead is not None:
-            self.publish(cut, rules, ahead, step.round + 1)
+        self.learn(cut, step, stretch.measuring)
+        if stretch.ahead:
+            self.publish(cut, rules, stretch.stocks[1], step.round + 1)
         return True
 
     @abstractmethod

@@ -4,9 +4,11 @@ import operator
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from ecosystem import metrics
 from ecosystem.engine import kernels, measures
 from ecosystem.engine.dense import DenseState
-from ecosystem.engine.laws import Laws, Published, Step, human_table
+from ecosystem.engine.laws import Laws, Published, Step, Stretch, human_table
 from ecosystem.engine.sparse import SparseState
 from ecosystem.errors import InputError
 from ecosystem.interventions import RuleBook, Rules, active_in
@@ -24,10 +26,10 @@ from ecosystem.recording import Measurement
 from ecosystem.scenario import Scenario
 from ecosystem.types import Floats, Integers
 
-_CUTS = 2
-"""Ranges of rows for each thread: enough to keep all of them busy to the end of a round."""
 _WORTH = 10_000
 """Items a round for which a range of their own is worth it."""
+_STRETCH = 5_000_000
+"""Items, and ten for each row, after which a stretch of rounds ends: within a tenth of a second or so."""
 _COLUMNS = (2**9, 2**14)
 """Mean laws of at least so many outputs are summed in 2, and in 8 pieces, at the same time."""
 
@@ -66,14 +68,21 @@ class Accounts:
         self.human_counts = [np.zeros(counted, dtype=np.int64) for _ in range(replicates)]
         self.entered = np.zeros((replicates, n), dtype=bool)
 
-    def enter(self, rules: Rules, which: Any, human: Any) -> None:
-        """Add what one round of some replicates used, given how many human items there were in batches."""
+    def enter(self, rules: Rules, which: Any, human: Any, rounds: int) -> None:
+        """Add what so many rounds of some replicates used, given how many human items were in batches."""
         self.contributed_human[which] += human
-        self.contributed_synthetic[which] += rules.published_items
         self.human_items[which] += human
-        self.published_items[which] += rules.published_items
-        self.curated_items[which] += rules.curated_items
-        self.detector_calls[which] += rules.detector_calls
+        for used, amount in (
+            (self.contributed_synthetic, rules.published_items),
+            (self.published_items, rules.published_items),
+            (self.curated_items, rules.curated_items),
+            (self.detector_calls, rules.detector_calls),
+        ):
+            if amount == int(amount):
+                used[which] += rounds * amount
+            else:  # rounded in every round, as one round after the other is
+                for _ in range(rounds):
+                    used[which] += amount
 
     def columns(self, scenario: Scenario) -> Floats:
         """Return the last six `POPULATION_COLUMNS`, shape (replicates, 6)."""
@@ -202,11 +211,10 @@ class Rounds:
         rows = self.n * len(replicates)
         self.rules: list[Rules] = []
         self._ahead: Published | None = None
-        self._used = np.empty(0, dtype=np.int32)
-        items = int(
-            scenario.per_provider("outputs_per_round").sum() + scenario.per_provider("batch_size").sum()
-        )
-        self.cuts = _cuts(self.n, len(replicates), self.observing, items, threads)
+        self._spare: list[np.ndarray] = []
+        items = scenario.per_provider("outputs_per_round") + scenario.per_provider("batch_size")
+        self.cuts = _cuts(items, len(replicates), self.observing, threads)
+        self._longest = 1 + _STRETCH // int((items.sum() + 10 * self.n) * len(replicates))
         kind = self.state or (DenseState if whole_laws(scenario) else SparseState)
         self.laws: Laws = kind(scenario, replicates, self.cuts)
         self.trained = np.full(rows, float(scenario.pretraining_size))
@@ -221,21 +229,29 @@ class Rounds:
         self._remember_means()
         self.measured = self.measure(None)
 
-    # --- one round -----------------------------------------------------------------------------------------
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_spare": []}
+
+    # --- one round, or a few -------------------------------------------------------------------------------
 
     def step(self, rules: Sequence[Rules] | None = None) -> None:
         """Run one round of every replicate, by these rules or by those that the scenario has in force."""
+        self._run(rules, 1)
+
+    def advance(self) -> None:
+        """Run the next rounds: as many as can be run without looking in between, for a tenth of a second."""
+        self._run(None, self._longest)
+
+    def _run(self, rules: Sequence[Rules] | None, most: int) -> None:
         there = self.laws.active.copy()
         self._follow(self._in_force() if rules is None else rules)
-        self.round += 1
-        recorded = self.recorded(self.round)
+        first, rounds = self.round + 1, self._in_one_go(most)
+        recorded = self.recorded(first)
         if recorded and (there != self.laws.active).any():
             self._remember_means()  # of those who take part now
-        published, self._ahead = self._ahead or self._published_in(self.round), None
-        if len(self.published) == self.published.maxlen:
-            self._used = self.published[0].items  # nobody reads them any more
-        self.published.append(published)
-        self._enter(self._train(recorded, ahead=rules is None and self._goes_on()))
+        published, self._ahead = self._ahead or self._published_in(first), None
+        self.round += rounds
+        self._train(published, first, recorded, ahead=rules is None and self._goes_on())
         if recorded or self.recorded(self.round + 1):
             before = self._means
             self._remember_means()
@@ -273,6 +289,25 @@ class Rounds:
         """Do a task for every range of rows, in as many threads as there are to be."""
         with_threads(self.threads, task, range(len(self.cuts)))
 
+    def _in_one_go(self, most: int) -> int:
+        """Return how many of the next rounds, of so many, can be run without looking in between.
+
+        They are run by the same rules, each reads only what was published for it, and only the last of them
+        may be followed by one that is recorded. Each thread does one range of rows: threads wait for others.
+        """
+        if (
+            most == 1
+            or self.observing
+            or not isinstance(self.laws, SparseState)
+            or self.config.corpus_rounds > 2
+            or self.rules[0].window > 1
+            or len(self.cuts) > self.threads
+        ):
+            return 1
+        done, every = self.round, self.config.record_every
+        last = min(done + most, (done // every + 1) * every - 1, self.config.rounds - 1)
+        return max(1, self._books[0].unchanged(done + 1, last) - done)
+
     def _goes_on(self) -> bool:
         """Whether it is known that there will be a next round, by the same rules."""
         known = not self.observing and self.round < self.config.rounds
@@ -286,58 +321,78 @@ class Rounds:
     def _blank(self) -> Published:
         """Return room for what is published in a round."""
         plan = self._plan
-        used, self._used = self._used, np.empty(0, dtype=np.int32)
-        items = used if len(used) == plan.published else np.empty(plan.published, dtype=np.int32)
+        self._spare = [items for items in self._spare if len(items) == plan.published]
+        items = self._spare.pop() if self._spare else np.empty(plan.published, dtype=np.int32)
         return Published(items, plan.published_at, plan.published_size)
 
     def _publish(self, cut: int, published: Published, round: int) -> None:
         self.laws.publish(cut, self._of_cut(cut), published, round)
 
-    def _train(self, recorded: bool, ahead: bool) -> np.ndarray:
-        """Let all rows gather their batches and learn; return how many items of each kind there were.
+    def _train(self, published: Published, first: int, recorded: bool, ahead: bool) -> None:
+        """Let all rows gather their batches and learn, in the rounds from ``first`` on to this one.
 
-        Where the next round is known, let them publish for it as well: threads wait for each other once.
+        Where the round after them is known, let all publish for it as well: threads wait for each other once.
         """
-        rows, schedule = len(self.laws.active), self.rules[0].schedule  # it depends on no replicate's state
-        kinds = np.zeros((rows, 4), dtype=np.int64)
-        # Of all steps but those of the whole corpus the size is the same for all rows.
-        a = np.nan if schedule.kind == "accumulate" else schedule.step_size(self.round, 1.0, 1.0)
-        trained = self.trained.copy()
-        step = Step(
-            *self._room(), np.zeros(rows, dtype=np.int64), np.zeros(rows), trained, float(a), self.round
-        )
-        then = self._blank() if ahead else None
-        self._each(self._turns(step, kinds, recorded, then))
-        self.trained, self._ahead = trained, then
-        return kinds
+        self._remember(published)
+        schedule, rounds = self.rules[0].schedule, self.round - first + 1
+        # Of all steps but those of the whole corpus the size is the same for all rows and replicates.
+        sizes = np.full(rounds, np.nan)
+        if schedule.kind != "accumulate":
+            sizes[:] = [schedule.step_size(k, 1.0, 1.0) for k in range(first, self.round + 1)]
+        rows, trained = len(self.laws.active), self.trained.copy()
+        distinct, weight, kinds = np.zeros(rows, np.int64), np.zeros(rows), np.zeros((rows, 4), np.int64)
+        step = Step(*self._room(), distinct, weight, trained, float(sizes[0]), first)
+        second = self._blank() if ahead or rounds > 1 else published
+        stocks = (published, second, self._blank() if rounds > 1 else published)
+        done = np.zeros(kernels.LINE * len(self.cuts), dtype=np.int64)
+        with _STRETCHES if rounds > 1 else nullcontext():
+            self._each(self._turning(Stretch(step, sizes, stocks, ahead, recorded, done), kinds))
+        self.trained, self._ahead = trained, stocks[rounds % 3] if ahead else None
+        if rounds > 1:
+            self._spare += [each.items for each in self.published if each is not published]
+            self.published.clear()
+            self.published.extend((stocks[(rounds - 2) % 3], stocks[(rounds - 1) % 3]))
+        self._enter(kinds, rounds)
+
+    def _remember(self, published: Published) -> None:
+        """Keep what was published in a round, for as long as it is read."""
+        if len(self.published) == self.published.maxlen:
+            self._spare.append(self.published[0].items)
+        self.published.append(published)
 
     def _room(self) -> tuple[np.ndarray, Floats, Integers]:
         """Return where batches are to be written: outputs, weights, and where each row's start."""
         return self._plan.outputs, self._plan.weights, self._plan.batch_at
 
-    def _turns(
-        self, step: Step, kinds: Integers, measuring: bool, ahead: Published | None
-    ) -> Callable[[int], None]:
-        """Return how the rows of a cut gather their batches, learn and, where there is room, publish."""
-        plan = self._plan
+    def _turning(self, stretch: Stretch, kinds: Integers) -> Callable[[int], None]:
+        """Return how the rows of a cut gather their batches, learn and publish in a stretch of rounds."""
+        plan, step = self._plan, stretch.step
         readable = {rules.window: self._readable(rules.window) for rules in self.rules[: len(self._books)]}
 
         def turn(cut: int) -> None:
             first, last = self.cuts[cut]
             own, rules, trouble = slice(first, last), self._of_cut(cut), np.zeros(4, dtype=np.int64)
             counting = self.observing and not rules.reused
+            items, at, size = readable[rules.window]
             mixing = (
                 0, last - first, self.n, self.laws.active[own], plan.fresh[own], plan.batch[own],
-                plan.batch_at[own], *_reading(rules), *_people(rules), plan.law, *readable[rules.window],
+                plan.batch_at[own], *_reading(rules), *_people(rules), plan.law, at, size,
                 self.config.with_replacement, plan.weight[own], _flags(rules), self.tallies[cut],
                 self.accounts.human_counts[first // self.n] if counting else _NO_COUNTS, self.config.seed,
-                self.replicates.start, self.round, int(Decision.HUMAN), first, step.outputs, step.weights,
+                self.replicates.start, int(Decision.HUMAN), first, step.outputs, step.weights,
                 step.distinct[own], step.weight[own], kinds[own], trouble,
             )  # fmt: skip
-            if not self.laws.turn(cut, mixing, step, measuring, rules, ahead):
+            if not self.laws.turn(cut, rules, items, mixing, stretch):
                 raise InputError(shortage(*trouble.tolist()))
 
-        return turn
+        def turn_or_break(cut: int) -> None:
+            try:
+                turn(cut)
+            except BaseException:
+                stretch.broken.set()
+                raise
+
+        return turn_or_break
 
     def _readable(self, window: int) -> tuple[np.ndarray, Integers, Integers]:
         """Return the items of the last rounds, where each row's are and how many, shape (rounds, rows)."""
@@ -349,14 +404,14 @@ class Rounds:
         sizes = np.stack([each.size for each in rounds])
         return np.concatenate([each.items for each in rounds]), places, sizes
 
-    def _enter(self, kinds: np.ndarray) -> None:
-        """Put into the accounts what the round used."""
+    def _enter(self, kinds: Integers, rounds: int) -> None:
+        """Put into the accounts what so many rounds used."""
         human = (kinds[:, 0] + kinds[:, 2]).reshape(-1, self.n).sum(axis=1)
         if not self.observing:
-            self.accounts.enter(self.rules[0], slice(None), human)
+            self.accounts.enter(self.rules[0], slice(None), human, rounds)
             return
         for number, rules in enumerate(self.rules):
-            self.accounts.enter(rules, number, human[number])
+            self.accounts.enter(rules, number, human[number], rounds)
 
     # --- what is there -------------------------------------------------------------------------------------
 
@@ -587,6 +642,8 @@ def with_threads(threads: int, task: Callable[[Any], None], inputs: Sequence[Any
         raise failure
 
 
+_STRETCHES = Lock()
+"""Threads wait for each other in a stretch of rounds: those of another are not to be in their way."""
 _POOLS: dict[int, ThreadPoolExecutor] = {}
 
 
@@ -608,19 +665,19 @@ def _active_items(published: Published, own: slice, active: np.ndarray) -> np.nd
     return np.concatenate(pieces)
 
 
-def _cuts(n: int, replicates: int, apart: bool, items: int, threads: int) -> list[tuple[int, int]]:
-    """Return ranges of rows, as many as threads can share and are worth it.
+def _cuts(items: Floats | Integers, replicates: int, apart: bool, threads: int) -> list[tuple[int, int]]:
+    """Return ranges of rows with about as many items, one for each thread as far as that is worth it.
 
-    With ``apart`` none is of two replicates.
+    ``items``, shape (N,), is what a provider publishes and trains on. With ``apart`` no range is of two
+    replicates.
     """
-    worth, most = max(1, items * replicates // _WORTH), _CUTS * threads
-    pieces = min(n * replicates, most if worth >= most else min(worth, threads))
-    if apart:
-        pieces = min(n, -(-pieces // replicates))
-        edges = [r * n + n * p // pieces for r in range(replicates) for p in range(pieces)]
-    else:
-        edges = [n * replicates * p // pieces for p in range(pieces)]
-    return list(pairwise([*edges, n * replicates]))
+    n, together = len(items), 1 if apart else replicates
+    pieces = max(1, min(threads, n * replicates, int(items.sum()) * replicates // _WORTH))
+    pieces = -(-pieces * together // replicates)
+    before = np.concatenate([[0], np.cumsum(np.tile(items, together))])
+    edges = np.unique(np.searchsorted(before, before[-1] * np.arange(pieces + 1) / pieces))
+    first = n * together * np.arange(replicates // together)
+    return [(a + start, b + start) for start in first.tolist() for a, b in pairwise(edges.tolist())]
 
 
 def _spans(size: int) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """What providers have learned, kept sparse: memory grows with the outputs that each has touched."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,16 @@ from scipy import sparse
 
 from ecosystem.engine import kernels, measures
 from ecosystem.engine.kernels import STRIDE, Blocks, Scales, Tables
-from ecosystem.engine.laws import Laws, Published, Step
+from ecosystem.engine.laws import Laws, Published, Step, Stretch
 from ecosystem.errors import InputError
 from ecosystem.interventions import Rules
 from ecosystem.laws import SparseLaws
 from ecosystem.scenario import Scenario
 from ecosystem.types import Floats
 
-_NOTHING = Published(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 _NO_SCORE = np.zeros(1)
+_NAP = 1e-4
+"""Seconds that a thread sleeps when it has waited for others long enough."""
 
 
 class _Shard:
@@ -165,36 +167,46 @@ class SparseState(Laws):
 
     def publish(self, cut: int, rules: Rules, published: Published, round: int) -> None:
         """Draw what the rows of a cut publish."""
-        kernels.publish(*self._publishing(cut, rules, published, round))
+        kernels.publish(round, published.items, *self._publishing(cut, rules, published))
 
     def learn(self, cut: int, step: Step, measuring: bool) -> None:
         """Move the rows of a cut towards their batches."""
         shard, row = self.shards[cut], 0
-        while (row := kernels.learn(row, *self._learning(cut, step, measuring))) < shard.rows:
+        while (row := kernels.learn(row, step.a, *self._learning(cut, step, measuring))) < shard.rows:
             shard.make_room(row, int(step.distinct[shard.first + row]))
 
     def turn(
-        self, cut: int, mixing: tuple[Any, ...], step: Step, measuring: bool, rules: Rules,
-        ahead: Published | None,
-    ) -> bool:  # fmt: skip
-        """Let the rows of a cut gather their batches, learn and, where there is room, publish ahead."""
-        shard, row = self.shards[cut], -1
-        while True:
-            learning = self._learning(cut, step, measuring)
-            publishing = self._publishing(cut, rules, ahead or _NOTHING, step.round + 1)
-            row = kernels.turn(row, mixing, learning, publishing, ahead is not None)
-            if row < 0 or row == shard.rows:
-                return row == shard.rows
-            shard.make_room(row, int(step.distinct[shard.first + row]))  # in other arrays
+        self, cut: int, rules: Rules, items: np.ndarray, mixing: tuple[Any, ...], stretch: Stretch
+    ) -> bool:
+        """Let the rows of a cut gather their batches, learn and publish: one round after the other."""
+        shard, step, rounds = self.shards[cut], stretch.step, len(stretch.sizes)
+        stocks, *_, trouble = (items, *(each.items for each in stretch.stocks[1:])), *mixing
+        k, row = 0, -1
+        while not stretch.broken.is_set():
+            k, row = kernels.turns(
+                k, row, step.round, stretch.sizes, stocks, mixing,
+                self._learning(cut, step, stretch.measuring),
+                self._publishing(cut, rules, stretch.stocks[0]), stretch.ahead, stretch.done,
+                kernels.LINE * cut,
+            )  # fmt: skip
+            if k == rounds:
+                break
+            if row >= 0:
+                shard.make_room(row, int(step.distinct[shard.first + row]))  # in other arrays
+            elif trouble.any():
+                return False
+            else:
+                time.sleep(_NAP)
+        return True
 
-    def _publishing(self, cut: int, rules: Rules, published: Published, round: int) -> tuple[Any, ...]:
+    def _publishing(self, cut: int, rules: Rules, published: Published) -> tuple[Any, ...]:
         shard = self.shards[cut]
         own = slice(shard.first, shard.first + shard.rows)
         score = rules.score if rules.score is not None else _NO_SCORE
         return (
-            0, shard.rows, self.n, published.items, published.at[own], published.size[own], self.active[own],
-            shard.blocks, shard.scales, self.tables, self.seed, self.replicates.start, round, shard.first,
-            rules.best_of, rules.verifier_error, score,
+            0, shard.rows, self.n, published.at[own], published.size[own], self.active[own], shard.blocks,
+            shard.scales, self.tables, self.seed, self.replicates.start, shard.first, rules.best_of,
+            rules.verifier_error, score,
         )  # fmt: skip
 
     def _learning(self, cut: int, step: Step, measuring: bool) -> tuple[Any, ...]:
@@ -202,7 +214,7 @@ class SparseState(Laws):
         own = slice(shard.first, shard.first + shard.rows)
         return (
             shard.rows, step.outputs, step.weights, step.at[own], step.distinct[own], step.weight[own],
-            step.trained[own], step.a, self.g[own], self.unit[own], shard.blocks, shard.scales, self.tables,
+            step.trained[own], self.g[own], self.unit[own], shard.blocks, shard.scales, self.tables,
             measuring, self.moved[own],
         )  # fmt: skip
 

@@ -67,13 +67,26 @@ class RuleBook:
         base = self._base if base is None else base
         if not self.scenario.interventions:
             return base
-        active = active_in(self.scenario.interventions, observed.round, len(base.active))
-        given = (*(rule.strength(observed.round) for rule in self._known), active.tobytes())
+        given, active = self._given_in(observed.round, base)
         if given != self._given or base is not self._base:
             here = _among(self.scenario, base, active)
             self._rules = _after(self.scenario, observed, self._known, here)
             self._given, self._base = given, base
         return _after(self.scenario, observed, self._seeing, self._rules)
+
+    def unchanged(self, first: int, last: int) -> int:
+        """Return up to which of these rounds all that is known before a run stays as it is in the first."""
+        if not self.scenario.interventions:
+            return last
+        given, round = self._given_in(first, self._base)[0], first
+        while round < last and self._given_in(round + 1, self._base)[0] == given:
+            round += 1
+        return round
+
+    def _given_in(self, round: int, base: Rules) -> tuple[tuple[Any, ...], np.ndarray]:
+        """Return what is known of a round before a run, and who takes part in it."""
+        active = active_in(self.scenario.interventions, round, len(base.active))
+        return (*(rule.strength(round) for rule in self._known), active.tobytes()), active
 
 
 def _among(scenario: "Scenario", rules: Rules, active: np.ndarray) -> Rules:

@@ -29,6 +29,7 @@ import numpy as np
 
 from ecosystem import Ecosystem, Scenario, run
 from ecosystem.engine import kernels, processors
+from ecosystem.engine.rounds import Rounds
 from ecosystem.lots import lot
 
 TURNS = 7
@@ -173,21 +174,19 @@ class Cost(NamedTuple):
     cpu: float
 
 
-def turns(steps: dict[str, tuple[Callable[[], Any], int]], seconds: float = 0.3) -> dict[str, list[Cost]]:
-    """Let all of them take turns; of each, its function for one step and how many items that is."""
+def turns(steps: dict[str, Callable[[], int]], seconds: float = 0.3) -> dict[str, list[Cost]]:
+    """Let all of them take turns; each is a function that does some items and returns how many."""
     repeats = {}
-    for name, (step, _) in steps.items():
+    for name, step in steps.items():
         step()  # warm
         start = time.perf_counter()
         step()
         repeats[name] = max(1, round(seconds / (time.perf_counter() - start)))
     costs: dict[str, list[Cost]] = {name: [] for name in steps}
     for _ in range(TURNS):
-        for name, (step, items) in steps.items():
+        for name, step in steps.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            for _ in range(repeats[name]):
-                step()
-            share = 1e9 / (items * repeats[name])
+            share = 1e9 / sum(step() for _ in range(repeats[name]))
             costs[name].append(
                 Cost((time.perf_counter() - wall) * share, (time.process_time() - cpu) * share)
             )
@@ -219,8 +218,29 @@ def line(task: str, who: str, cost: Cost, ratio: str = "", wanted: str = "") -> 
 # --- rows -------------------------------------------------------------------------------------------------
 
 
-def compiled(config: Scenario, threads: int = 0) -> Callable[[], None]:
-    return lot(config, range(1), "compiled", threads or processors()).step
+def rounds(step: Callable[[], Any], items: int) -> Callable[[], int]:
+    """Return what does a round of so many items."""
+
+    def go() -> int:
+        step()
+        return items
+
+    return go
+
+
+def compiled(config: Scenario, threads: int = 0, warm: int = 0) -> Callable[[], int]:
+    """Return what does the next round or, as `ecosystem.run` does it, rounds; after some to begin with."""
+    ahead = lot(config, range(1), "compiled", threads or processors())
+    items = config.per_provider("outputs_per_round").sum() + config.per_provider("batch_size").sum()
+
+    def go() -> int:
+        before = ahead.round
+        ahead.advance()
+        return int(items) * (ahead.round - before)
+
+    while ahead.round < warm:
+        go()
+    return go
 
 
 def compare() -> Iterator[Row]:
@@ -228,12 +248,12 @@ def compare() -> Iterator[Row]:
         config, items = scenario(n, size), 2 * n * 100
         floor = Floor(size, 100, processors(), 10 * n)
         steps = {
-            "Mesa by hand": (ByHand(config).step, items),
-            "dense numpy": (Dense(config).step, items),
-            "agents": (Ecosystem(config).step, items),
-            "compiled": (compiled(config), items),
-            "compiled, one thread": (compiled(config, 1), items),
-            "floor": (floor.step, floor.items),
+            "Mesa by hand": rounds(ByHand(config).step, items),
+            "dense numpy": rounds(Dense(config).step, items),
+            "agents": rounds(Ecosystem(config).step, items),
+            "compiled": compiled(config),
+            "compiled, one thread": compiled(config, 1),
+            "floor": rounds(floor.step, floor.items),
         }
         costs = turns(steps)
         for name in steps:
@@ -244,10 +264,7 @@ def compare() -> Iterator[Row]:
 
 def growth() -> Iterator[Row]:
     sizes = (10**3, 10**4, 10**5, 10**6)
-    steps = {f"{size:,}": (compiled(scenario(1000, size)), 200_000) for size in sizes}
-    for step, _ in steps.values():
-        for _ in range(30):
-            step()
+    steps = {f"{size:,}": compiled(scenario(1000, size), warm=30) for size in sizes}
     costs = turns(steps)
     for name in steps:
         times = ratio(costs[name], costs["1,000"])
@@ -260,9 +277,7 @@ def floor() -> Iterator[Row]:
         n = 100_000 // items
         floor = Floor(10_000, items, processors(), 10 * n)
         config = scenario(n, 10_000, items, sharing="small-world", n_providers=n)
-        steps = {"compiled": (compiled(config), 2 * n * items), "floor": (floor.step, floor.items)}
-        for _ in range(30):
-            steps["compiled"][0]()
+        steps = {"compiled": compiled(config, warm=30), "floor": rounds(floor.step, floor.items)}
         costs = turns(steps)
         task = f"{n:,} × 10,000, {items:,} items"
         yield line(task, "floor", median(costs["floor"]))
@@ -275,13 +290,10 @@ def recording() -> Iterator[Row]:
     for n, size in ((1000, 1000), (1000, 10_000), (100, 100_000)):
         config = scenario(n, size)
         steps = {
-            "not recorded": (compiled(config), 200 * n),
-            "every round": (compiled(config.replace(record_every=1)), 200 * n),
-            "every 10th round": (compiled(config.replace(record_every=10)), 200 * n),
+            "not recorded": compiled(config, warm=200),
+            "every round": compiled(config.replace(record_every=1), warm=200),
+            "every 10th round": compiled(config.replace(record_every=10), warm=200),
         }
-        for name in steps:
-            for _ in range(200):
-                steps[name][0]()
         costs = turns(steps)
         for name in steps:
             times = ratio(costs[name], costs["not recorded"])
@@ -313,10 +325,11 @@ def large() -> Iterator[Row]:
 
 
 def _large() -> tuple[float, float, float, float]:
-    step, times = compiled(scenario(10_000, 10**6)), []
+    config, times = scenario(10_000, 10**6), []
+    held = Rounds(config, range(1), processors())
     for _ in range(100):
         start = time.perf_counter()
-        step()
+        held.step()
         times.append(time.perf_counter() - start)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return times[0], statistics.median(times), max(times[1:]), memory

@@ -84,7 +84,7 @@ def begun(file, scenario=SMALL, replicates=2, engine="compiled", step=2):
     ahead = running._Job.of(scenario, replicates, engine, 1, None, file, 0.0)
     ahead.under_way = lot(scenario, range(replicates), engine)
     for _ in range(step):
-        ahead.under_way.step()
+        ahead.under_way.advance()
     ahead._save(file)
 
 
@@ -182,32 +182,32 @@ def test_ctrl_c_in_the_last_round_is_told(monkeypatch):
 
 @pytest.mark.parametrize("step", [1, 3])
 def test_what_has_come_further_is_gone_on_with(tmp_path, monkeypatch, step):
-    file, done, real = tmp_path / "state", [], CompiledLot.step
+    file, done, real = tmp_path / "state", [], CompiledLot.advance
     whole = run(SMALL, 2)
     begun(file, step=step)
     part = interrupted(monkeypatch, announce=interrupt)
-    monkeypatch.setattr(CompiledLot, "step", lambda lot: (done.append(1), real(lot)))
+    monkeypatch.setattr(CompiledLot, "advance", lambda lot: (done.append(1), real(lot)))
     assert run(SMALL, 2, resume=part, checkpoint=file).table.equals(whole.table)
     assert len(done) == SMALL.rounds - step
 
 
 def test_the_first_call_says_that_it_compiles(monkeypatch, tmp_path, capsys):
-    class Learn:
+    class Turns:
         signatures: tuple = ()
 
         class stats:  # noqa: N801
             cache_path = str(tmp_path)
 
-    monkeypatch.setattr(kernels, "learn", Learn)
+    monkeypatch.setattr(kernels, "turns", Turns)
     announce()
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("compiling the engine, once on this machine")
-    (tmp_path / "kernels.learn-881.py311.nbi").touch()
+    (tmp_path / "kernels.turns-881.py311.nbi").touch()
     announce()
     assert capsys.readouterr().err == ""
-    (tmp_path / "kernels.learn-881.py311.nbi").unlink()
-    Learn.signatures = (1,)  # compiled in this process
+    (tmp_path / "kernels.turns-881.py311.nbi").unlink()
+    Turns.signatures = (1,)  # compiled in this process
     announce()
     assert capsys.readouterr().err == ""
 
@@ -223,7 +223,7 @@ def test_another_version_of_any_source_is_compiled_anew(monkeypatch, tmp_path):
         source.write_bytes(source.read_bytes() + b"\n")
         places.add(kernels._cache_place())
     assert len(places) == 1 + len(list(tmp_path.glob("*.py")))
-    assert str(kernels.learn.stats.cache_path).startswith(kernels._CACHE)
+    assert str(kernels.turns.stats.cache_path).startswith(kernels._CACHE)
 
 
 def test_the_engine_that_is_installed_is_announced_at_most_once(capsys):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from ecosystem import Scenario, lots, run
 from ecosystem.engine import kernels, rounds
+from ecosystem.engine.laws import Stretch
 from ecosystem.engine.rounds import Rounds
+from ecosystem.engine.sparse import _Shard
 from ecosystem.lots import run_lots
 from ecosystem.randomness import Decision, Streams
 
@@ -125,11 +128,128 @@ def bits(scenario, replicates, threads):
 @pytest.mark.parametrize("changes", KINDS, ids=str)
 def test_threads_and_cuts_change_no_bit(changes, monkeypatch):
     scenario = Scenario(**BASE | changes)
-    expected = bits(scenario, range(3), 1)
+    expected, real = bits(scenario, range(3), 1), rounds._cuts
     monkeypatch.setattr(rounds, "_WORTH", 1)
-    for threads, cuts in ((1, 1), (1, 2), (2, 2), (4, 2), (3, 1), (2, 9), (3, 300)):
-        monkeypatch.setattr(rounds, "_CUTS", cuts)
-        assert bits(scenario, range(3), threads) == expected, (threads, cuts)
+    for threads, pieces in ((1, 1), (1, 2), (2, 2), (4, 8), (3, 3), (2, 18), (3, 900)):
+        monkeypatch.setattr(rounds, "_cuts", lambda *given, pieces=pieces: real(*given[:3], pieces))
+        assert bits(scenario, range(3), threads) == expected, (threads, pieces)
+
+
+def after_every(scenario, replicates, threads, longest):
+    """Run to the end, so many rounds in one go; return what is there whenever it stops, by round."""
+    held, out = Rounds(scenario, replicates, threads), {}
+    held._longest = longest
+    while held.round < scenario.rounds:
+        held.advance()
+        out[held.round] = [
+            *(each.items.tolist() for each in held.published), held.trained.tolist(),
+            held.distributions.tolist(), *(each.tobytes() for each in held.measured),
+            *(np.asarray(each).tolist() for each in vars(held.accounts).values()),
+        ]  # fmt: skip
+    return out
+
+
+EVERY = list(range(1, 15))
+STRETCHES = [
+    ({}, [13, 14]),
+    ({"initial": "sampled", "schedule": "forget:0.3", "temperature": 1.2}, [13, 14]),
+    ({"top_k": 20}, EVERY),
+    ({"n_providers": 1, "sharing": "isolated"}, [13, 14]),
+    ({"record_every": 7, "batch_size": [3, 50, 9, 1, 20]}, [6, 7, 13, 14]),
+    ({"schedule": "power:0.7", "temperature": [0.3, 0.8, 1.0, 1.5, 3.0]}, [13, 14]),
+    (
+        {"record_every": 5, "schedule": "forget:0.9", "initial": "sampled", "n_outputs": 2000},
+        [4, 5, 9, 10, 13, 14],
+    ),
+    ({"schedule": "replace", "with_replacement": True, "outputs_per_round": 7}, [13, 14]),
+    ({"corpus_rounds": 3}, EVERY),
+    (
+        {"interventions": [{"kind": "fresh-fraction", "fraction": 0.6, "start": 3, "ramp": 2, "end": 8}]},
+        [2, 3, 4, 8, 13, 14],
+    ),
+    ({"interventions": [{"kind": "exit", "providers": [0], "start": 4, "end": 7}]}, [3, 7, 13, 14]),
+    ({"interventions": [{"kind": "temperature", "fixed": 0.5, "start": 5}]}, [4, 13, 14]),
+    ({"interventions": [{"kind": "drift", "share": 0.3, "start": 5}]}, EVERY),
+    (
+        {
+            "interventions": [
+                {"kind": "curation", "best_of": 3, "verifier_error": 0.1},
+                {"kind": "detector", "true_positive": 0.8, "false_positive": 0.1, "weight": 0.3},
+            ]
+        },
+        [13, 14],
+    ),
+    ({"interventions": [{"kind": "retention", "window": 2, "start": 5}]}, [4, *range(5, 15)]),
+    ({"interventions": [{"kind": "human-supply", "items": 500}]}, EVERY),
+]
+
+
+@pytest.mark.parametrize(("changes", "stops"), STRETCHES, ids=lambda value: str(value)[:60])
+def test_rounds_in_one_go_are_those_one_after_the_other(changes, stops, monkeypatch):
+    scenario = Scenario(**BASE | {"rounds": 14, "sharing": "complete", "record_every": 100} | changes)
+    monkeypatch.setattr(rounds, "_WORTH", 1)
+    expected = after_every(scenario, range(2), 1, 1)
+    assert list(expected) == EVERY
+    for threads, longest in ((1, 2), (2, 3), (3, 5), (8, 100), (2, 100), (1, 100)):
+        found = after_every(scenario, range(2), threads, longest)
+        assert found == {k: expected[k] for k in found}, (threads, longest)
+    assert list(found) == stops
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Give up stretches of rounds whose threads wait for each other for ever, and fail."""
+    begun, late = [], threading.Event()
+
+    def remembered(*given):
+        begun.append(Stretch(*given))
+        return begun[-1]
+
+    def give_up():
+        late.set()
+        for each in begun:
+            each.broken.set()
+
+    monkeypatch.setattr(rounds, "Stretch", remembered)
+    monkeypatch.setattr(rounds, "_WORTH", 1)
+    timer = threading.Timer(30, give_up)
+    timer.start()
+    yield
+    timer.cancel()
+    assert not late.is_set(), "threads wait for each other"
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nobody_waits_for_a_thread_that_cannot_go_on(where, error, watched, monkeypatch):
+    # Rows learn so many new outputs that there must be made room for them, which fails in one of the threads.
+    changes = {"n_outputs": 10_000, "temperature": 3.0, "sharing": "complete", "record_every": 50}
+    scenario = Scenario(**BASE | changes | {"rounds": 50})
+    here = threading.get_ident()
+    make_room = _Shard.make_room
+
+    def failing(shard, row, batch):
+        if (threading.get_ident() == here) == (where == "here"):
+            raise error(where)
+        make_room(shard, row, batch)
+
+    monkeypatch.setattr(_Shard, "make_room", failing)
+    held = Rounds(scenario, range(1), 2)
+    with pytest.raises(error, match=where):
+        while held.round < scenario.rounds:
+            held.advance()
+
+
+def test_runs_side_by_side_do_not_take_each_others_threads(watched, monkeypatch):
+    # Each needs three threads at the same time, which all runs share. They are handed out slowly.
+    scenario = Scenario(**BASE | {"sharing": "complete", "rounds": 40, "record_every": 40})
+    expected = run(scenario, workers=1)
+    monkeypatch.setattr("ecosystem.running.processors", lambda: 3)
+    submit = rounds._pool(2).submit
+    monkeypatch.setattr(rounds._pool(2), "submit", lambda *given: (submit(*given), time.sleep(0.02))[0])
+    with ThreadPoolExecutor(3) as pool:
+        for t in pool.map(lambda _: run(scenario, workers=3), range(3)):
+            same(t, expected)
 
 
 @pytest.mark.parametrize("changes", KINDS, ids=str)
@@ -246,7 +366,8 @@ def test_every_round_can_be_gone_on_from(tmp_path, monkeypatch, engine, changes)
     class StopError(Exception):
         pass
 
-    step = {"agents": lots.AgentsLot, "compiled": lots.CompiledLot}[engine].step
+    kind = {"agents": lots.AgentsLot, "compiled": lots.CompiledLot}[engine]
+    advance = kind.advance
     for after in range(1, scenario.rounds + 2):
         left = [after]
 
@@ -254,10 +375,10 @@ def test_every_round_can_be_gone_on_from(tmp_path, monkeypatch, engine, changes)
             left[0] -= 1
             if left[0] < 0:
                 raise StopError
-            step(lot)
+            advance(lot)
 
         with monkeypatch.context() as patch:
-            patch.setattr({"agents": lots.AgentsLot, "compiled": lots.CompiledLot}[engine], "step", failing)
+            patch.setattr(kind, "advance", failing)
             try:
                 run(scenario, 3, engine=engine, checkpoint=file, checkpoint_every=0.0)
             except StopError:
