@@ -346,7 +346,7 @@ def add_to_mean(r0, r1, low, high, share, active, blocks, scales, tables, seen, 
                 break
             at = np.int64(blocks.ids[place]) * STRIDE
             key = 2 * at + KEYS
-            _ask_ahead(blocks, place + 1, here + used)
+            _ask_ahead(blocks, place + 3, here + used)  # the next two are on their way
             for i in range(_below(blocks.keys, key, low), _below(blocks.keys, key, high)):
                 v = np.int64(_at(blocks.keys, key + i))
                 mean[v] = _at(mean, v) + part * (_at(blocks.values, at + Y + i) - base * _at(law, v))
@@ -384,8 +384,11 @@ def of_mean(low, high, mean, seen, previous, c, tables, facts, sums, best):
                 _count_start(sums, q, log(q) if q > 0 else 0.0, h, facts.logs[v], c)
         if full > 0:
             _terms(room, lanes, full, 1.0, 0.0)
+            earlier[full:] = 1.0
+            for i in range(_WIDE):
+                earlier[i] = ln(earlier[i])
             for i in range(full):
-                sums[SUMS] += room[i] * (room[3 * _WIDE + i] - ln(earlier[i]))
+                sums[SUMS] += room[i] * (room[3 * _WIDE + i] - earlier[i])
             count, full = count + full, 0
     _gather_up(sums, lanes, count, c, same)
     sums[_CHORD] += lost

@@ -31,7 +31,9 @@ _WORTH = 10_000
 _STRETCH = 5_000_000
 """Items, and ten for each row, after which a stretch of rounds ends: within a tenth of a second or so."""
 _COLUMNS = (2**9, 2**14)
-"""Mean laws of at least so many outputs are summed in 2, and in 8 pieces, at the same time."""
+"""Mean laws of at least so many outputs are looked at in 2, and in 8 pieces, at the same time."""
+_CACHED = 2**17
+"""Outputs whose mean law, and initial law, stay in a processor's cache."""
 
 
 _PUBLISHED = ("self_similarity", "self_similarity_previous")
@@ -442,8 +444,8 @@ class Rounds:
         def add(low: int, high: int) -> None:
             laws.add_to_mean(replicate, low, high, seen, mean)
 
-        spans = _spans(self.size)
-        with_threads(self.threads, lambda span: add(*span), spans)
+        pieces = max(self.threads, self.size // _CACHED) if self.size >= _COLUMNS[0] else 1
+        with_threads(self.threads, lambda span: add(*span), _spans(self.size, pieces))
         return _Mean(mean, multiple, seen)
 
     def _remember_means(self) -> None:
@@ -513,7 +515,8 @@ class Rounds:
             return np.array([float(of_laws[name]) for name in measures.METRICS])
         # Who forgets has not touched any more what was touched a round ago.
         seen, c = mean.seen | before.seen, mean.multiple
-        spans = _spans(self.size)
+        # What is added up in pieces depends on their number: it is the same for any number of threads.
+        spans = _spans(self.size, 8 if self.size >= _COLUMNS[1] else 2 if self.size >= _COLUMNS[0] else 1)
         parts = np.zeros((len(spans), measures.SUMS + 1))
         best = np.zeros((len(spans), min(self.config.mass_k, self.size)))
 
@@ -680,8 +683,8 @@ def _cuts(items: Floats | Integers, replicates: int, apart: bool, threads: int) 
     return [(a + start, b + start) for start in first.tolist() for a, b in pairwise(edges.tolist())]
 
 
-def _spans(size: int) -> list[tuple[int, int]]:
-    pieces = 8 if size >= _COLUMNS[1] else 2 if size >= _COLUMNS[0] else 1
+def _spans(size: int, pieces: int) -> list[tuple[int, int]]:
+    """Return ranges of outputs, from one multiple of 64 to another."""
     edges = [size * p // pieces // 64 * 64 for p in range(pieces)]
     return list(pairwise([*edges, size]))
 
