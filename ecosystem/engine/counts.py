@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ecosystem import metrics
+from ecosystem.engine import kernels
 from ecosystem.engine.dense import DenseState
 from ecosystem.engine.laws import Published, Stretch
 from ecosystem.engine.rounds import Rounds
@@ -51,7 +52,9 @@ class CountedRounds(Rounds):
 
     def _blank(self) -> Published:
         size = self._plan.published_size
-        return Published(np.zeros((len(size), self.size), dtype=np.int64), np.zeros_like(size), size)
+        items = self._spare.pop() if self._spare else np.empty((len(size), self.size), dtype=np.int64)
+        items[:] = 0
+        return Published(items, np.zeros_like(size), size)
 
     def _publish(self, cut: int, published: Published, round: int) -> None:
         for row in range(*self.cuts[cut]):
@@ -114,7 +117,7 @@ class CountedRounds(Rounds):
                     else taken(stock, wanted, random)
                 )
         if self.observing and not rules.reused:
-            self.accounts.human_counts[row // self.n] += got[0]
+            kernels.count(self.accounts.human_counts[row // self.n], got[0])
         if rules.flag is not None:
             true, false, _ = rules.flag
             random = self._random(row, Decision.FLAG)

@@ -683,6 +683,27 @@ def _weighty(context: Any, values: Any, i: Any) -> Any:
     return types.int64(values, types.int64), code
 
 
+@intrinsic
+def _count(context: Any, counts: Any, i: Any, n: Any) -> Any:
+    """Add n to counts[i], which other threads add to at the same time."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.gep(array.data, [arguments[1]])
+        builder.atomic_rmw("add", place, arguments[2], "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(counts, types.int64, types.int64), code
+
+
+@kernel
+def count(counts, more):
+    """Add more to counts, both of shape (V,) of int64, to which other threads add at the same time."""
+    for i in range(len(more)):
+        if more[i] > 0:
+            _count(counts, i, more[i])
+
+
 @inline
 def _whose(by, whose, m, shares, a0, readable, whole):
     """Fill by[:m] with the positions, among the authors that are read, at ``whose`` of their shares."""
@@ -834,7 +855,7 @@ def _mix_rows(
             v = _guided(ends, guide, own, which[i])
             items[human[i]] = v
             if counting:
-                people[v] += 1
+                _count(people, v, 1)
         got[0], got[1], got[2], got[3] = humans, others, 0, 0
         # Weigh them in ``tally``, and mark where: which lines of 8 outputs there are, and which 64 lines.
         if not flagging and weight[r, 0] == 1 and weight[r, 1] == 1:
@@ -1464,9 +1485,9 @@ def turns(k, r, first, steps, stocks, mixing, learning, publishing, ahead, done,
     items ``stocks[k % 3]``; for the round after it, ``stocks[(k+1) % 3]`` is published, for the last one only
     if ``ahead``. ``done[LINE * c]`` says how many rounds range c has done; ``own`` is the index of this one.
 
-    To begin with, k = 0 and r = −1. Returns both, to go on from: k is the number of rounds where all are
-    done, and r ≥ 0 a row for which there must be made room. Otherwise `mix` is in trouble, or the others take
-    their time.
+    To begin with, k = 0 and r = −1. Returns both, to go on from: k = ``len(steps)`` if all rounds are done,
+    r ≥ 0 for a row for which there must be made room. Otherwise `mix` is in trouble, or the others take their
+    time.
     """
     rows = learning[0]
     while k < len(steps):

@@ -1,9 +1,11 @@
 """The round of `ecosystem.model.Ecosystem`, compiled: many providers, many replicates, the same draws."""
 
 import operator
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,8 +30,8 @@ from ecosystem.types import Floats, Integers
 
 _WORTH = 10_000
 """Items a round for which a range of their own is worth it."""
-_STRETCH = 5_000_000
-"""Items, and ten for each row, after which a stretch of rounds ends: within a tenth of a second or so."""
+_STRETCH = 0.1
+"""Seconds that a stretch of rounds is to take, as far as that is known from those before."""
 _COLUMNS = (2**9, 2**14)
 """Mean laws of at least so many outputs are looked at in 2, and in 8 pieces, at the same time."""
 _CACHED = 2**17
@@ -80,7 +82,7 @@ class Accounts:
             (self.curated_items, rules.curated_items),
             (self.detector_calls, rules.detector_calls),
         ):
-            if amount == int(amount):
+            if amount == int(amount) and (used[which] % 1 == 0).all():
                 used[which] += rounds * amount
             else:  # rounded in every round, as one round after the other is
                 for _ in range(rounds):
@@ -216,7 +218,7 @@ class Rounds:
         self._spare: list[np.ndarray] = []
         items = scenario.per_provider("outputs_per_round") + scenario.per_provider("batch_size")
         self.cuts = _cuts(items, len(replicates), self.observing, threads)
-        self._longest = 1 + _STRETCH // int((items.sum() + 10 * self.n) * len(replicates))
+        self._longest = 1
         kind = self.state or (DenseState if whole_laws(scenario) else SparseState)
         self.laws: Laws = kind(scenario, replicates, self.cuts)
         self.trained = np.full(rows, float(scenario.pretraining_size))
@@ -242,7 +244,11 @@ class Rounds:
 
     def advance(self) -> None:
         """Run the next rounds: as many as can be run without looking in between, for a tenth of a second."""
+        begun, before = time.perf_counter(), self.round
         self._run(None, self._longest)
+        if not self.recorded(self.round):
+            each = (time.perf_counter() - begun) / (self.round - before)
+            self._longest = max(1, min(2 * self._longest, int(_STRETCH / each)))
 
     def _run(self, rules: Sequence[Rules] | None, most: int) -> None:
         there = self.laws.active.copy()
@@ -287,9 +293,9 @@ class Rounds:
     def _of_cut(self, cut: int) -> Rules:
         return self.rules[self.cuts[cut][0] // self.n]
 
-    def _each(self, task: Callable[[int], None]) -> None:
+    def _each(self, task: Callable[[int], None], give_up: Callable[[], None] | None = None) -> None:
         """Do a task for every range of rows, in as many threads as there are to be."""
-        with_threads(self.threads, task, range(len(self.cuts)))
+        with_threads(self.threads, task, range(len(self.cuts)), give_up)
 
     def _in_one_go(self, most: int) -> int:
         """Return how many of the next rounds, of so many, can be run without looking in between.
@@ -333,7 +339,8 @@ class Rounds:
     def _train(self, published: Published, first: int, recorded: bool, ahead: bool) -> None:
         """Let all rows gather their batches and learn, in the rounds from ``first`` on to this one.
 
-        Where the round after them is known, let all publish for it as well: threads wait for each other once.
+        Where the round after them is known, let all publish for it as well: threads wait for each other once
+        a round.
         """
         self._remember(published)
         schedule, rounds = self.rules[0].schedule, self.round - first + 1
@@ -347,8 +354,9 @@ class Rounds:
         second = self._blank() if ahead or rounds > 1 else published
         stocks = (published, second, self._blank() if rounds > 1 else published)
         done = np.zeros(kernels.LINE * len(self.cuts), dtype=np.int64)
-        with _STRETCHES if rounds > 1 else nullcontext():
-            self._each(self._turning(Stretch(step, sizes, stocks, ahead, recorded, done), kinds))
+        stretch = Stretch(step, sizes, stocks, ahead, recorded, done)
+        with _STRETCHES if rounds > 1 and len(self.cuts) > 1 else nullcontext():
+            self._each(self._turning(stretch, kinds), give_up=stretch.broken.set)
         self.trained, self._ahead = trained, stocks[rounds % 3] if ahead else None
         if rounds > 1:
             self._spare += [each.items for each in self.published if each is not published]
@@ -372,6 +380,13 @@ class Rounds:
         readable = {rules.window: self._readable(rules.window) for rules in self.rules[: len(self._books)]}
 
         def turn(cut: int) -> None:
+            try:
+                turn_if_possible(cut)
+            except BaseException:
+                stretch.broken.set()
+                raise
+
+        def turn_if_possible(cut: int) -> None:
             first, last = self.cuts[cut]
             own, rules, trouble = slice(first, last), self._of_cut(cut), np.zeros(4, dtype=np.int64)
             counting = self.observing and not rules.reused
@@ -387,14 +402,7 @@ class Rounds:
             if not self.laws.turn(cut, rules, items, mixing, stretch):
                 raise InputError(shortage(*trouble.tolist()))
 
-        def turn_or_break(cut: int) -> None:
-            try:
-                turn(cut)
-            except BaseException:
-                stretch.broken.set()
-                raise
-
-        return turn_or_break
+        return turn
 
     def _readable(self, window: int) -> tuple[np.ndarray, Integers, Integers]:
         """Return the items of the last rounds, where each row's are and how many, shape (rounds, rows)."""
@@ -616,11 +624,17 @@ def whole_laws(scenario: Scenario) -> bool:
     return cut or any((period.rules.temperature == 0).any() for period in foreseen(scenario, ramps=False))
 
 
-def with_threads(threads: int, task: Callable[[Any], None], inputs: Sequence[Any]) -> None:
+def with_threads(
+    threads: int,
+    task: Callable[[Any], None],
+    inputs: Sequence[Any],
+    give_up: Callable[[], None] | None = None,
+) -> None:
     """Do a task for every input, at most so many at a time; kernels run without the interpreter's lock.
 
     Each thread starts with inputs of its own, the same every time, so that what it works on stays in its
-    processor's cache; who has done all of these takes from the others'. The calling thread is one of them.
+    processor's cache; who has done all of these takes from the others'. The calling thread is one of them. If
+    it fails, ``give_up`` is to let those end who wait for it.
     """
     threads = min(threads, len(inputs))
     edges = [len(inputs) * k // threads for k in range(threads + 1)]
@@ -636,11 +650,17 @@ def with_threads(threads: int, task: Callable[[Any], None], inputs: Sequence[Any
                     break
                 task(each)
 
-    helpers = [_pool(threads - 1).submit(work, thread) for thread in range(1, threads)]
+    helpers: list[Future[None]] = []
     try:
+        for thread in range(1, threads):
+            helpers.append(_pool(threads - 1).submit(work, thread))
         work(0)
-    finally:
-        failures = [helper.exception() for helper in helpers]  # all of them have ended now
+    except BaseException:
+        if give_up is not None:
+            give_up()
+        raise
+    finally:  # whoever has not begun has nothing left to do; all others have ended now
+        failures = [helper.exception() for helper in helpers if not helper.cancel()]
     for failure in filter(None, failures):
         raise failure
 
@@ -648,6 +668,17 @@ def with_threads(threads: int, task: Callable[[Any], None], inputs: Sequence[Any
 _STRETCHES = Lock()
 """Threads wait for each other in a stretch of rounds: those of another are not to be in their way."""
 _POOLS: dict[int, ThreadPoolExecutor] = {}
+
+
+def _after_fork() -> None:
+    """Forget threads that a forked process has not got, and what they held."""
+    global _STRETCHES
+    _STRETCHES = Lock()
+    _POOLS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:

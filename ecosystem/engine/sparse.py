@@ -182,27 +182,28 @@ class SparseState(Laws):
         shard, step, rounds = self.shards[cut], stretch.step, len(stretch.sizes)
         stocks, *_, trouble = (items, *(each.items for each in stretch.stocks[1:])), *mixing
         k, row = 0, -1
-        while not stretch.broken.is_set():
+        while k < rounds:
             k, row = kernels.turns(
                 k, row, step.round, stretch.sizes, stocks, mixing,
                 self._learning(cut, step, stretch.measuring),
                 self._publishing(cut, rules, stretch.stocks[0]), stretch.ahead, stretch.done,
                 kernels.LINE * cut,
             )  # fmt: skip
-            if k == rounds:
-                break
             if row >= 0:
                 shard.make_room(row, int(step.distinct[shard.first + row]))  # in other arrays
             elif trouble.any():
                 return False
-            else:
+            elif k < rounds:
+                if stretch.broken.is_set():
+                    break
                 time.sleep(_NAP)
         return True
 
     def _publishing(self, cut: int, rules: Rules, published: Published) -> tuple[Any, ...]:
         shard = self.shards[cut]
         own = slice(shard.first, shard.first + shard.rows)
-        score = rules.score if rules.score is not None else _NO_SCORE
+        score = (_NO_SCORE if rules.score is None else rules.score).view()
+        score.flags.writeable = False  # or else kernels are compiled once more for scores that are not
         return (
             0, shard.rows, self.n, published.at[own], published.size[own], self.active[own], shard.blocks,
             shard.scales, self.tables, self.seed, self.replicates.start, shard.first, rules.best_of,

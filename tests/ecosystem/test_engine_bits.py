@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ecosystem import Scenario, lots, run
-from ecosystem.engine import kernels, rounds
+from ecosystem.engine import kernels, rounds, rounds_of
 from ecosystem.engine.laws import Stretch
-from ecosystem.engine.rounds import Rounds
+from ecosystem.engine.rounds import Accounts, Rounds
 from ecosystem.engine.sparse import _Shard
 from ecosystem.lots import run_lots
 from ecosystem.randomness import Decision, Streams
@@ -138,9 +140,8 @@ def test_threads_and_cuts_change_no_bit(changes, monkeypatch):
 def after_every(scenario, replicates, threads, longest):
     """Run to the end, so many rounds in one go; return what is there whenever it stops, by round."""
     held, out = Rounds(scenario, replicates, threads), {}
-    held._longest = longest
     while held.round < scenario.rounds:
-        held.advance()
+        held._run(None, longest)
         out[held.round] = [
             *(each.items.tolist() for each in held.published), held.trained.tolist(),
             held.distributions.tolist(), *(each.tobytes() for each in held.measured),
@@ -237,13 +238,49 @@ def test_nobody_waits_for_a_thread_that_cannot_go_on(where, error, watched, monk
     held = Rounds(scenario, range(1), 2)
     with pytest.raises(error, match=where):
         while held.round < scenario.rounds:
-            held.advance()
+            held._run(None, 50)
+
+
+@pytest.mark.parametrize("when", ["before it has begun", "before the others have begun"])
+def test_nobody_waits_for_a_caller_that_is_interrupted(when, watched, monkeypatch):
+    scenario = Scenario(**BASE | {"sharing": "complete", "rounds": 50, "record_every": 50})
+    held, here = Rounds(scenario, range(1), 3), threading.get_ident()
+    submit, turning, submitted = rounds._pool(2).submit, Rounds._turning, []
+
+    def interrupted_at_once(held, *given):
+        turn = turning(held, *given)
+
+        def interrupted(cut):
+            if threading.get_ident() == here:
+                time.sleep(0.05)  # the others have begun
+                raise KeyboardInterrupt
+            turn(cut)
+
+        return interrupted
+
+    def interrupted_by_the_second(*given):
+        submitted.append(given)
+        if len(submitted) == 2:
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+        return submit(*given)
+
+    held.step()
+    if when == "before it has begun":
+        monkeypatch.setattr(Rounds, "_turning", interrupted_at_once)
+    else:
+        monkeypatch.setattr(rounds._pool(2), "submit", interrupted_by_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        held._run(None, 40)
+    monkeypatch.undo()
+    same(run(scenario, workers=2), run(scenario, workers=1))  # threads are there again
 
 
 def test_runs_side_by_side_do_not_take_each_others_threads(watched, monkeypatch):
     # Each needs three threads at the same time, which all runs share. They are handed out slowly.
     scenario = Scenario(**BASE | {"sharing": "complete", "rounds": 40, "record_every": 40})
     expected = run(scenario, workers=1)
+    monkeypatch.setattr(Rounds, "advance", lambda held: held._run(None, 100))
     monkeypatch.setattr("ecosystem.running.processors", lambda: 3)
     submit = rounds._pool(2).submit
     monkeypatch.setattr(rounds._pool(2), "submit", lambda *given: (submit(*given), time.sleep(0.02))[0])
@@ -334,6 +371,72 @@ def test_a_run_is_the_same_in_any_number_of_lots_and_workers(engine, monkeypatch
                 results.append(run(scenario, 5, engine=engine, workers=2))
     for t in results:
         same(t, expected)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+    scenario = Scenario(**BASE | {"sharing": "complete", "record_every": 6})
+    monkeypatch.setattr(rounds, "_WORTH", 1)
+    expected = run(scenario, workers=2)
+    with rounds._STRETCHES:  # as another thread would hold it
+        child = get_context("fork").Process(target=lambda: same(run(scenario, workers=2), expected))
+        child.start()
+    child.join(60)
+    child.kill()
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_outputs": 20, "outputs_per_round": 1500, "batch_size": 1500, "n_providers": 300},
+        {
+            "n_outputs": 2000,
+            "outputs_per_round": 200_000,
+            "batch_size": 200_000,
+            "n_providers": 30,
+        },  # in counts
+    ],
+    ids=str,
+)
+def test_human_items_are_counted_by_all_threads_together(changes, monkeypatch):
+    # Two threads that add one to the same number at the same time may both have read it before.
+    scenario = Scenario(**BASE | {"sharing": "complete", "fresh_fraction": 0.9, "rounds": 5} | changes)
+    monkeypatch.setattr(rounds, "_WORTH", 1)
+    held = rounds_of(scenario)(scenario, range(1), 2, observing=True)
+    for _ in range(5):
+        held.step()
+    counted = [counts.sum() for counts in held.accounts.human_counts]
+    assert counted == held.accounts.human_items.tolist()
+
+
+@pytest.mark.parametrize("changes", [{}, {"outputs_per_round": 10_000, "batch_size": 10_000}], ids=str)
+def test_what_nobody_reads_any_more_is_not_kept(changes):
+    scenario = Scenario(**BASE | {"rounds": 40, "sharing": "complete"} | changes)
+    held = rounds_of(scenario)(scenario, range(1))
+    for _ in range(40):
+        held.step()
+    assert len(held._spare) <= 2
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6) | st.integers(0, 10**6).map(float), st.integers(1, 50))
+def test_what_rounds_use_is_the_same_in_one_go(used, amount, number):
+    rules = SimpleNamespace(published_items=7, curated_items=amount, detector_calls=3 * amount)
+    one, other = Accounts(2, 3, 0), Accounts(2, 3, 0)
+    for accounts in (one, other):
+        accounts.curated_items[:] = used
+    one.enter(rules, slice(None), np.array([2 * number, 0]), number)
+    for _ in range(number):
+        other.enter(rules, slice(None), np.array([2, 0]), 1)
+    for name, value in vars(one).items():
+        np.testing.assert_array_equal(value, getattr(other, name))
+
+
+def test_kernels_are_compiled_for_one_kind_of_arguments_only():
+    for rules in ([], [{"kind": "curation", "best_of": 2}], [{"kind": "exit", "providers": [1], "start": 2}]):
+        run(Scenario(**BASE | {"interventions": rules}))
+    assert len(kernels.turns.signatures) == 1
 
 
 def test_settings_of_the_machine_are_no_part_of_what_comes_out(monkeypatch):
