@@ -293,7 +293,7 @@ class Rounds:
     def _of_cut(self, cut: int) -> Rules:
         return self.rules[self.cuts[cut][0] // self.n]
 
-    def _each(self, task: Callable[[int], None], give_up: Callable[[], None] | None = None) -> None:
+    def _each(self, task: Callable[[int], None], give_up: Callable[[], None] = lambda: None) -> None:
         """Do a task for every range of rows, in as many threads as there are to be."""
         with_threads(self.threads, task, range(len(self.cuts)), give_up)
 
@@ -380,13 +380,6 @@ class Rounds:
         readable = {rules.window: self._readable(rules.window) for rules in self.rules[: len(self._books)]}
 
         def turn(cut: int) -> None:
-            try:
-                turn_if_possible(cut)
-            except BaseException:
-                stretch.broken.set()
-                raise
-
-        def turn_if_possible(cut: int) -> None:
             first, last = self.cuts[cut]
             own, rules, trouble = slice(first, last), self._of_cut(cut), np.zeros(4, dtype=np.int64)
             counting = self.observing and not rules.reused
@@ -628,13 +621,13 @@ def with_threads(
     threads: int,
     task: Callable[[Any], None],
     inputs: Sequence[Any],
-    give_up: Callable[[], None] | None = None,
+    give_up: Callable[[], None] = lambda: None,
 ) -> None:
     """Do a task for every input, at most so many at a time; kernels run without the interpreter's lock.
 
     Each thread starts with inputs of its own, the same every time, so that what it works on stays in its
     processor's cache; who has done all of these takes from the others'. The calling thread is one of them. If
-    it fails, ``give_up`` is to let those end who wait for it.
+    one fails, ``give_up`` is to let those end who wait for it.
     """
     threads = min(threads, len(inputs))
     edges = [len(inputs) * k // threads for k in range(threads + 1)]
@@ -650,14 +643,20 @@ def with_threads(
                     break
                 task(each)
 
+    def help_out(thread: int) -> None:
+        try:
+            work(thread)
+        except BaseException:
+            give_up()
+            raise
+
     helpers: list[Future[None]] = []
     try:
         for thread in range(1, threads):
-            helpers.append(_pool(threads - 1).submit(work, thread))
+            helpers.append(_pool(threads - 1).submit(help_out, thread))
         work(0)
     except BaseException:
-        if give_up is not None:
-            give_up()
+        give_up()
         raise
     finally:  # whoever has not begun has nothing left to do; all others have ended now
         failures = [helper.exception() for helper in helpers if not helper.cancel()]
