@@ -146,7 +146,8 @@ class _Job:
         engine = chosen(scenario, engine)
         threads = workers or 1
         if engine == "compiled":  # more threads than processors only wait for each other
-            threads = min(workers or processors(), processors())
+            available = processors()
+            threads = min(workers or available, available)
         place = None if checkpoint is None else Path(checkpoint)
         job = cls(scenario, int(replicates), engine, int(threads), place, float(every))
         if resume is not None:

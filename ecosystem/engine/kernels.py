@@ -318,11 +318,16 @@ def _exp(x):
 # --- drawing by inversion ---------------------------------------------------------------------------------
 
 
-def _numbers_at(context: Any, builder: Any, signature: Any, arguments: Any, n: int, array: int = 0) -> Any:
-    """Return where n numbers of an array start, as one vector: the arguments are the array and an index."""
+def _place(context: Any, builder: Any, signature: Any, arguments: Any, array: int = 0) -> Any:
+    """Return where an entry of an array is: the arguments are the array and, after it, the index."""
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
-    first = builder.gep(data, [arguments[array + 1]])
-    return builder.bitcast(first, ir.VectorType(data.type.pointee, n).as_pointer())
+    return builder.gep(data, [arguments[array + 1]])
+
+
+def _numbers_at(context: Any, builder: Any, signature: Any, arguments: Any, n: int, array: int = 0) -> Any:
+    """Return where n numbers of an array start, as one vector: the arguments are those of `_place`."""
+    first = _place(context, builder, signature, arguments, array)
+    return builder.bitcast(first, ir.VectorType(first.type.pointee, n).as_pointer())
 
 
 def _spread(builder: Any, x: Any, n: int) -> Any:
@@ -349,9 +354,8 @@ def _prefetch(context: Any, values: Any, i: Any) -> Any:
     """Ask for the cache line of values[i]."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), byte)
+        pointer = builder.bitcast(_place(context, builder, signature, arguments), byte)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         )
@@ -405,8 +409,7 @@ def _at(context: Any, values: Any, i: Any) -> Any:
     """Return values[i], i ≥ 0, without the test for an index from the end that numba compiles in."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.load(builder.gep(array.data, [arguments[1]]))
+        return builder.load(_place(context, builder, signature, arguments))
 
     return values.dtype(values, types.int64), code
 
@@ -576,11 +579,10 @@ def _push(context: Any, array: Any, i: Any) -> Any:
     """Move array[i], ..., array[i+7] one place on."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        source = builder.gep(data, [arguments[1]])
+        source = _place(context, builder, signature, arguments)
         target = builder.gep(source, [ir.Constant(ir.IntType(64), 1)])
-        eight = ir.VectorType(data.type.pointee, 8).as_pointer()
-        size = context.get_abi_sizeof(data.type.pointee)
+        eight = ir.VectorType(source.type.pointee, 8).as_pointer()
+        size = context.get_abi_sizeof(source.type.pointee)
         numbers = builder.load(builder.bitcast(source, eight), align=size)
         builder.store(numbers, builder.bitcast(target, eight), align=size)
         return context.get_dummy_value()
@@ -593,10 +595,8 @@ def _copy(context: Any, to: Any, i: Any, source: Any, j: Any, n: Any) -> Any:
     """Copy source[j], ..., source[j+n−1] to to[i], ..., to[i+n−1], in another array."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        target, origin = (
-            _numbers_at(context, builder, signature, arguments, 1, array=which) for which in (0, 2)
-        )
-        size = context.get_abi_sizeof(target.type.pointee.element)
+        target, origin = (_place(context, builder, signature, arguments, array=which) for which in (0, 2))
+        size = context.get_abi_sizeof(target.type.pointee)
         cgutils.raw_memcpy(builder, target, origin, arguments[4], size)
         return context.get_dummy_value()
 
@@ -688,8 +688,7 @@ def _count(context: Any, counts: Any, i: Any, n: Any) -> Any:
     """Add n to counts[i], which other threads add to at the same time."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        place = builder.gep(array.data, [arguments[1]])
+        place = _place(context, builder, signature, arguments)
         builder.atomic_rmw("add", place, arguments[2], "monotonic")
         return context.get_dummy_value()
 
@@ -1196,11 +1195,11 @@ def _refresh(blocks, r, scales, tables, factor):
 
 
 @bare
-def refresh(r0, r1, factors, which, blocks, scales, tables):
-    """Rescale rows by their ``factors`` and recompute their weights, where ``which`` says so."""
+def refresh(r0, r1, which, blocks, scales, tables):
+    """Recompute the weights of rows where ``which`` says so."""
     for r in range(r0, r1):
         if which[r]:
-            _refresh(blocks, r, scales, tables, factors[r])
+            _refresh(blocks, r, scales, tables, 1.0)
 
 
 @inline
@@ -1431,8 +1430,7 @@ def _look(context: Any, counts: Any, i: Any) -> Any:
     """Return counts[i], and see all that was written before another thread stored it there."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.load_atomic(builder.gep(array.data, [arguments[1]]), "acquire", 8)
+        return builder.load_atomic(_place(context, builder, signature, arguments), "acquire", 8)
 
     return types.int64(counts, types.int64), code
 
@@ -1442,9 +1440,7 @@ def _show(context: Any, counts: Any, i: Any, count: Any) -> Any:
     """Store counts[i] for other threads, with all that was written before."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        place = builder.gep(array.data, [arguments[1]])
-        builder.store_atomic(arguments[2], place, "release", 8)
+        builder.store_atomic(arguments[2], _place(context, builder, signature, arguments), "release", 8)
         return context.get_dummy_value()
 
     return types.void(counts, types.int64, types.int64), code

@@ -159,9 +159,7 @@ class SparseState(Laws):
             own = slice(shard.first, shard.first + shard.rows)
             shard.scales.inverse[:] = inverse[own]
             shard.scales.table[:] = table.reshape(-1)[own]
-            kernels.refresh(
-                0, shard.rows, np.ones(shard.rows), changed[own], shard.blocks, shard.scales, self.tables
-            )
+            kernels.refresh(0, shard.rows, changed[own], shard.blocks, shard.scales, self.tables)
 
     # --- the round -----------------------------------------------------------------------------------------
 

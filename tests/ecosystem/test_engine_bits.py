@@ -391,12 +391,8 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     "changes",
     [
         {"n_outputs": 20, "outputs_per_round": 1500, "batch_size": 1500, "n_providers": 300},
-        {
-            "n_outputs": 2000,
-            "outputs_per_round": 200_000,
-            "batch_size": 200_000,
-            "n_providers": 30,
-        },  # in counts
+        # In counts:
+        {"n_outputs": 2000, "outputs_per_round": 200_000, "batch_size": 200_000, "n_providers": 30},
     ],
     ids=str,
 )
